@@ -1,0 +1,95 @@
+"""Where and how numbers are computed: device, explicit random generators, precision and a memory budget."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import psutil
+import torch
+
+from traindyn.errors import InputError
+
+
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """Return the device called `name`.
+
+    Args:
+        name: "auto" (cuda, else mps, else cpu), "cpu", "cuda", "cuda:1", "mps", or a `torch.device`.
+
+    Raises:
+        InputError: the name is not a device, or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device '{name}' is not a device; expected auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise InputError(
+                f"device '{name}' was asked for, but torch sees {count} CUDA devices; use --device auto or cpu, "
+                "or install a CUDA build of torch (make setup TORCH_INDEX=URL)"
+            )
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' was asked for, but torch sees no Apple GPU here; use --device auto or cpu")
+    elif device.type not in ("cpu", "mps", "meta"):
+        raise InputError(f"device '{name}' is not supported; expected auto, cpu, cuda, cuda:1 or mps")
+    return device
+
+
+def generator(seed: int, purpose: str = "") -> torch.Generator:
+    """Return a CPU generator that depends on `seed` and on what it is for.
+
+    Streams of different purposes ("init", "data", "order", ...) are independent, so drawing more of one never shifts
+    another. It lives on the CPU: the same seed gives the same numbers whatever device they are then used on.
+
+    Args:
+        seed: any integer.
+        purpose: a short word; part of the stream's identity.
+    """
+    digest = hashlib.sha256(f"{int(seed)}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def strict_float32() -> None:
+    """Make float32 mean float32: no TF32 in matrix products or convolutions on CUDA."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def float64_device(device: torch.device | str) -> torch.device:
+    """Return `device` if it computes in float64, else the CPU (Apple's GPU has no float64)."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def memory_budget(device: torch.device | str = "cpu") -> int:
+    """Return how many bytes one computation may take on `device`.
+
+    A quarter of what is free there at the moment, at most 2 GiB on a CPU; the environment variable
+    `TRAINDYN_MEMORY` (in MiB) overrides it.
+    """
+    if limit := os.environ.get("TRAINDYN_MEMORY"):
+        return int(float(limit) * 2**20)
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    return min(psutil.virtual_memory().available // 4, 2 * 2**30)
+
+
+def chunk_size(bytes_per_item: int, items: int, device: torch.device | str = "cpu", budget: int | None = None) -> int:
+    """Return how many of `items` fit the memory budget at once: between 1 and `items`.
+
+    Args:
+        bytes_per_item: bytes that one item takes.
+        items: how many items there are, >= 1.
+        device: where they will lie.
+        budget: bytes available; `memory_budget(device)` if None.
+    """
+    budget = memory_budget(device) if budget is None else budget
+    return max(1, min(items, budget // max(1, bytes_per_item)))

@@ -1,0 +1,1 @@
+"""What is trained: data, models, Taylor models and the trainer."""

@@ -1,0 +1,1 @@
+"""From numbers to a verdict: chapters, claims, figures and provenance."""

@@ -1,0 +1,1 @@
+"""Execution of notebooks: one executor, the command line, the book."""

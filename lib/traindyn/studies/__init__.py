@@ -1,0 +1,1 @@
+"""Experiments of single chapters: short functions that train and measure."""
