@@ -112,7 +112,9 @@ def execute(
     _check_place(out, replace=force or not given)
     _clean_leftovers(out)
     part = out.with_name(f"{out.name}.part-{_process_tag()}")
-    progress(f"{resolved.chapter}: running at preset {resolved.preset}{'' if resolved.is_preset else ' (own parameters)'}")
+    progress(
+        f"{resolved.chapter}: running at preset {resolved.preset}{'' if resolved.is_preset else ' (own parameters)'}"
+    )
     start = time.perf_counter()
     try:
         part.mkdir(parents=True)
@@ -226,7 +228,9 @@ def _run_notebook(
 
 def _finish(part: Path, resolved: Resolved, values: dict[str, Any], key: str, wall: float) -> None:
     if not (part / "claims.json").is_file():
-        raise RunFailed(f"{resolved.chapter}: the notebook ended without claims.json; its last cell calls ch.verdicts()")
+        raise RunFailed(
+            f"{resolved.chapter}: the notebook ended without claims.json; its last cell calls ch.verdicts()"
+        )
     circumstances = part / "circumstances.json"
     about = files.read_json(circumstances) if circumstances.is_file() else {}
     circumstances.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,16 +19,35 @@ from traindyn.learn.train import Probe, Run, State, fit
 from traindyn.measure import elasticity
 
 
-def load(size: SimpleNamespace, classes: list[Any], seed: int, dtype: torch.dtype, device: torch.device) -> Dataset:
-    """Return the images of some classes, standardised, with class indices as labels.
+@dataclass(frozen=True)
+class Experiment:
+    """A figure's training runs: the data, the runs, and the smoothed elasticity as a tidy table."""
+
+    images: Dataset
+    run: Run
+    frame: pd.DataFrame
+    seeds: list[int]
+
+
+def experiment(seeds: list[int], size: SimpleNamespace, dtype: torch.dtype, device: torch.device) -> Experiment:
+    """Run one of Figures 1, 2 and 13.
 
     Args:
-        size: attributes `data` (name of the set) and `side` (images are resized to side x side).
-        classes: labels to keep, as the set names them.
-        seed: of the split, for sets that come without one.
-        dtype, device: of the images.
+        seeds: one training run each, on the same images.
+        size: data (name of the set), classes, side (images are resized to side x side), width, blocks, k, lr, batch,
+            steps, every.
+        dtype, device: of the training.
     """
-    return data.load(size.data, classes=classes, size=size.side, seed=seed, dtype=dtype, device=device)
+    images = data.load(size.data, classes=size.classes, size=size.side, seed=seeds[0], dtype=dtype, device=device)
+    run = smoothed(seeds, size, images, dtype)
+    return Experiment(images, run, tidy(run, seeds, size.classes), seeds)
+
+
+def criteria(found: Experiment, statistic: str) -> dict[str, np.ndarray]:
+    """Return criteria A, B and C of Figures 1, 2 and 13, one boolean per seed, and `all`, by one statistic."""
+    read = readings(found.run, statistic)
+    a, b, c = read["wins"] >= 0.9, read["fall"] >= 0.5, read["flatness"] < 2
+    return {"A": a, "B": b, "C": c, "all": a & b & c}
 
 
 def chosen_points(images: Dataset, k: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -186,14 +206,14 @@ def accuracies(seeds: list[int], size: SimpleNamespace, dtype: torch.dtype, devi
 
     Args:
         seeds: one run each.
-        size: `sets` ({name of a set: the three classes}), side, width, blocks, lr, batch, epochs.
+        size: `data` (names of sets), `classes` (three of each set), side, width, blocks, lr, batch, epochs.
         dtype, device: of the training.
 
     Returns:
         Columns: data, classes ("all" or "three"), seed, accuracy (in percent).
     """
     rows = []
-    for name, three in size.sets.items():
+    for name, three in zip(size.data, size.classes, strict=True):
         for label, classes in (("all", None), ("three", three)):
             images = data.load(name, classes=classes, size=size.side, dtype=dtype, device=device)
             out_dim = int(images.y_train.max()) + 1
