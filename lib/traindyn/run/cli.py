@@ -93,13 +93,17 @@ def _show(options: argparse.Namespace) -> int:
     rows += [(p.name, p.type, repr(p.default), p.range, p.meaning) for p in declared.values()]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row[:4], widths, strict=True)) + f"  {row[4]}".rstrip())
+        print(
+            "  ".join(text.ljust(width) for text, width in zip(row[:4], widths, strict=True)) + f"  {row[4]}".rstrip()
+        )
     for name, preset in parameters.load_presets(options.chapter).items():
         changed = ", ".join(f"{key}={value!r}" for key, value in preset.parameters.items())
         print(f"\npreset {name}: {_cost(preset)}{f'; {changed}' if changed else ''}")
         for experiment, sizes in preset.sizes.items():
             print(f"  {experiment}: " + ", ".join(f"{key}={value!r}" for key, value in sizes.items()))
-    print(f"\ntraindyn run {options.chapter} --preset smoke -p n_seeds=5    # a parameter; sizes as EXPERIMENT.KEY=VALUE")
+    print(
+        f"\ntraindyn run {options.chapter} --preset smoke -p n_seeds=5    # a parameter; sizes as EXPERIMENT.KEY=VALUE"
+    )
     return 0
 
 
@@ -165,9 +169,14 @@ def _doctor(options: argparse.Namespace) -> int:
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     print(f"device: {device}{name}; CUDA devices: {torch.cuda.device_count()}")
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(root)
-    print(f"cores: {os.cpu_count()}; memory: {memory.total / 2**30:.1f} GB, free {memory.available / 2**30:.1f} GB; ", end="")
+    print(
+        f"cores: {os.cpu_count()}; memory: {memory.total / 2**30:.1f} GB, free {memory.available / 2**30:.1f} GB; ",
+        end="",
+    )
     print(f"free disk: {disk.free / 2**30:.0f} GB")
-    print(f"budget of one computation: {compute.memory_budget(device) / 2**20:.0f} MiB (TRAINDYN_MEMORY=MiB changes it)")
+    print(
+        f"budget of one computation: {compute.memory_budget(device) / 2**20:.0f} MiB (TRAINDYN_MEMORY=MiB changes it)"
+    )
     found = execute.data_files(root)
     places = "data/cache" + (" and $TRAINDYN_DATA" if os.environ.get("TRAINDYN_DATA") else "; TRAINDYN_DATA is not set")
     print(f"local data files: {len(found)} in {places}" + "".join(f"\n  {path}" for path in sorted(found)))

@@ -106,13 +106,15 @@ def execute(
     key = run_key(Resolved(resolved.chapter, resolved.preset, values, resolved.sizes, resolved.is_preset), kind)
     given = out is not None
     out = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
-    if _is_current(out, key) and not force:
+    if is_current(out, key) and not force:
         progress(f"{resolved.chapter}: nothing has changed since the run in {shown(out)}")
         return out
     _check_place(out, replace=force or not given)
     _clean_leftovers(out)
     part = out.with_name(f"{out.name}.part-{_process_tag()}")
-    progress(f"{resolved.chapter}: running at preset {resolved.preset}{'' if resolved.is_preset else ' (own parameters)'}")
+    progress(
+        f"{resolved.chapter}: running at preset {resolved.preset}{'' if resolved.is_preset else ' (own parameters)'}"
+    )
     start = time.perf_counter()
     try:
         part.mkdir(parents=True)
@@ -226,7 +228,9 @@ def _run_notebook(
 
 def _finish(part: Path, resolved: Resolved, values: dict[str, Any], key: str, wall: float) -> None:
     if not (part / "claims.json").is_file():
-        raise RunFailed(f"{resolved.chapter}: the notebook ended without claims.json; its last cell calls ch.verdicts()")
+        raise RunFailed(
+            f"{resolved.chapter}: the notebook ended without claims.json; its last cell calls ch.verdicts()"
+        )
     circumstances = part / "circumstances.json"
     about = files.read_json(circumstances) if circumstances.is_file() else {}
     circumstances.unlink(missing_ok=True)
@@ -251,7 +255,8 @@ def _replace(part: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_current(out: Path, key: str) -> bool:
+def is_current(out: Path, key: str) -> bool:
+    """Return whether `out` holds a finished run of this content."""
     provenance = out / "provenance.json"
     if not provenance.is_file():
         return False
