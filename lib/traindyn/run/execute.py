@@ -106,7 +106,7 @@ def execute(
     key = run_key(Resolved(resolved.chapter, resolved.preset, values, resolved.sizes, resolved.is_preset), kind)
     given = out is not None
     out = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
-    if _is_current(out, key) and not force:
+    if is_current(out, key) and not force:
         progress(f"{resolved.chapter}: nothing has changed since the run in {shown(out)}")
         return out
     _check_place(out, replace=force or not given)
@@ -255,7 +255,8 @@ def _replace(part: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_current(out: Path, key: str) -> bool:
+def is_current(out: Path, key: str) -> bool:
+    """Return whether `out` holds a finished run of this content."""
     provenance = out / "provenance.json"
     if not provenance.is_file():
         return False
