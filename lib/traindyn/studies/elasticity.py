@@ -19,7 +19,6 @@ from traindyn.measure import elasticity
 # the three initial laws that are shown side by side: (law of the weights, law of the biases)
 INITS = {"torch": ("torch", "torch"), "he": ("he", "zero"), "xavier": ("xavier", "zero")}
 NEAR, FAR = 2.0, 10.0  # distances of the two pairs of Figure 4; 10 is typical of two standard normal points in R^50
-LATE = 800 / 2500  # the late phase starts at this share of the training
 
 
 def network(size: SimpleNamespace, init: str = "torch") -> FCN:
@@ -159,85 +158,73 @@ def closer_wins(distance: np.ndarray, s: np.ndarray) -> float:
     return float(np.mean(best_closer > s[order]))
 
 
-def phases(runs: Run, seeds: list[int], size: SimpleNamespace) -> dict[str, Any]:
-    """Read Figures 4 and 5 and Conjecture 1.2 off a run: the numbers that the criteria ask for.
-
-    Returns:
-        Over seeds: `near_above` (share of recorded times with the near pair above the far one), `rise_share` (share of
-        the net rise of mean S done when 90 % of the drop of the population risk is), `rise_at_t90` (S there minus S at
-        the start), `net_rise`, `risk_correlation`, `late_minimum` (smallest S of any pool point over the last two
-        thirds), `nondecreasing` (share of pool points whose S never falls there by more than 1 %), `window_share`
-        (largest share of pool points whose maximum over a common early window lies below their late minimum),
-        `final_population`.
-        Of the mean over seeds, the larger of the two pairs: `early_over_late` (mean over t <= 2 % of the training over
-        the late minimum) and `dip_over_late` (the lowest interior window's maximum over the late minimum).
-    """
-    frame = runs.frame.dropna(subset=["near"])
-    t = np.sort(frame["step"].unique())
-    table = {
-        name: frame.pivot(index="seed", columns="step", values=name).loc[seeds, t].to_numpy()
-        for name in ("near", "far", "population", "loss")
-    }
-    late = t >= LATE * size.steps
-    early = t <= 0.02 * size.steps
-    thirds = t >= size.steps / 3
-    mean_s = (table["near"] + table["far"]) / 2
-    risk = table["population"]
-    drop = (risk[:, :1] - risk) >= 0.9 * (risk[:, :1] - risk.min(axis=1, keepdims=True))
-    t90 = drop.argmax(axis=1)
-    at90 = mean_s[np.arange(len(seeds)), t90] - mean_s[:, 0]
-    net = mean_s[:, -1] - mean_s[:, 0]
-    pool = runs.arrays["pool"].numpy()
-    falls = pool[:, thirds][:, 1:] < 0.99 * np.maximum.accumulate(pool[:, thirds], axis=1)[:, :-1]
-    two = np.stack([table["near"].mean(0), table["far"].mean(0)])
-    late_floor = two[:, late].min(axis=1)
-    return {
-        "near_above": (table["near"] > table["far"]).mean(axis=1),
-        "rise_share": at90 / net,
-        "rise_at_t90": at90,
-        "net_rise": net,
-        "risk_correlation": [float(np.corrcoef(a, b)[0, 1]) for a, b in zip(table["loss"], risk, strict=True)],
-        "late_minimum": pool[:, thirds].min(axis=(1, 2)),
-        "nondecreasing": 1 - falls.any(axis=1).mean(axis=1),
-        "window_share": np.array([window_share(t, p.T, late, 0.02 * size.steps) for p in pool]),
-        "final_population": risk[:, -1],
-        "early_over_late": float((two[:, early].mean(axis=1) / late_floor).max()),
-        "dip_over_late": max(
-            lowest_window(t, s, 0.02 * size.steps, late) / floor for s, floor in zip(two, late_floor, strict=True)
-        ),
-    }
-
-
-def window_share(t: np.ndarray, s: np.ndarray, late: np.ndarray, length: float) -> float:
-    """Return the largest share of pairs, over all common windows of at least `length`, below their late minimum.
-
-    Args:
-        t: recorded times, shape (T,), ascending.
-        s: S of each pair over time, shape (pairs, T).
-        late: which times are late, shape (T,); windows lie before them.
-        length: shortest window allowed, in steps.
-    """
-    # a longer window only raises the maximum, so the shortest admissible window from each start is enough
-    floor = s[:, late].min(axis=1)
-    shares = [np.mean(s[:, first : last + 1].max(axis=1) < floor) for first, last in _windows(t, late, length)]
-    return float(max(shares, default=0.0))
-
-
-def lowest_window(t: np.ndarray, s: np.ndarray, length: float, late: np.ndarray) -> float:
-    """Return the smallest maximum of one curve s, shape (T,), over the windows of `window_share`."""
-    return float(min((s[first : last + 1].max() for first, last in _windows(t, late, length)), default=np.inf))
-
-
-def _windows(t: np.ndarray, late: np.ndarray, length: float) -> list[tuple[int, int]]:
-    lasts = np.searchsorted(t, t + length)
-    return [(first, last) for first, last in enumerate(lasts) if last < len(t) and not late[last]]
-
-
 def _when(runs: Run, name: str, t: int) -> int:
     return int(np.flatnonzero(np.asarray(runs.times[name]) == t)[0])
 
 
-def definition1(model: nn.Module, seed: int, pairs: int, d: int) -> dict[str, float]:
+def cloud_frame(runs: Run, seeds: list[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Return the points of Figure 3 as a table: seed, t, points ("normal" or "ray"), distance, srel."""
+    rows = []
+    for run, seed in enumerate(seeds):
+        watched = watched_points(size, seed)
+        apart = (watched["cloud"] - watched["x_prime"]).norm(dim=-1).numpy()
+        half = size.points // 2
+        for index, t in enumerate(size.times):
+            cloud = runs.arrays["cloud"][run, index].numpy()
+            ray = runs.arrays["pool"][run, _when(runs, "pool", t)].numpy()[:half]
+            rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "normal", "distance": apart, "srel": cloud}))
+            distance = watched["r"].numpy()[:half]
+            rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "ray", "distance": distance, "srel": ray}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def setup_numbers(seeds: list[int], size: SimpleNamespace) -> dict[str, Any]:
+    """Return how far the targets are from their law, per seed: relative gaps of mean and variance.
+
+    For a standard normal x in R^d the 1-norm has mean d sqrt(2/pi) and variance d (1 - 2/pi); the variance is also the
+    risk of the best constant predictor (`constant_risk`).
+    """
+    targets = [l1_data(size.n_train, size.in_dim, seed)[1] for seed in seeds]
+    mean, variance = size.in_dim * np.sqrt(2 / np.pi), size.in_dim * (1 - 2 / np.pi)
+    return {
+        "mean_gap": np.array([abs(float(y.mean()) / mean - 1) for y in targets]),
+        "variance_gap": np.array([abs(float(y.var()) / variance - 1) for y in targets]),
+        "constant_risk": variance,
+    }
+
+
+def definition1_over_training(
+    seeds: list[int], size: SimpleNamespace, training: SimpleNamespace, init: str, lr: float
+) -> pd.DataFrame:
+    """Return the readings of `definition1`, one row per seed and time, while the regression network trains.
+
+    Args:
+        seeds: one network each.
+        size: in_dim, width, depth, pairs, times (steps; 0 is the initial network).
+        training: the regression's n_train and batch.
+        init: initial law, one of `INITS`.
+        lr: Adam's step size.
+    """
+
+    def look(state: State) -> dict[str, Tensor]:
+        return {name: torch.tensor(v) for name, v in definition1(state.model, state.seed, size.pairs).items()}
+
+    run = fit(
+        network(size, init),
+        lambda seed: l1_data(training.n_train, size.in_dim, seed),
+        loss="mse",
+        optimizer="adam",
+        lr=lr,
+        batch_size=training.batch,
+        steps=max(size.times),
+        seeds=seeds,
+        dtype=torch.float64,
+        probes={"look": Probe(look, every=None, at=list(size.times))},
+    )
+    return run.frame.dropna(subset=["slope"])
+
+
+def definition1(model: nn.Module, seed: int, pairs: int) -> dict[str, float]:
     """Compare Definition 1 with its limit at one network, in float64.
 
     Returns:
@@ -245,8 +232,7 @@ def definition1(model: nn.Module, seed: int, pairs: int, d: int) -> dict[str, fl
         1e-4, 1e-5, 1e-6; `gap`: that gap at 1e-5; `label_gap`: largest relative change of S at step 1e-7 when the
         labels change.
     """
-    model = model.double()
-    X, y = l1_data(2 * pairs, d, seed, "pairs")
+    X, y = l1_data(2 * pairs, next(model.parameters()).shape[1], seed, "pairs")
     x_prime, x, y = X[:pairs], X[pairs:], y[pairs:]
     limit = elasticity.s_rel_limit(model, x_prime, x)
     steps = (1e-4, 1e-5, 1e-6)

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from traindyn.compute import generator
+from traindyn.compute import float64_device, generator
 from traindyn.learn import data
 from traindyn.learn.data import Dataset
-from traindyn.learn.models import ResNet
+from traindyn.learn.models import ResNet, ResNet18
 from traindyn.learn.train import Probe, Run, State, fit
 from traindyn.measure import elasticity
 
@@ -107,11 +107,11 @@ def tidy(run: Run, seeds: list[int], classes: list[Any]) -> pd.DataFrame:
     for name in elasticity.STATISTICS:
         values = run.arrays[name].double().numpy()
         index = pd.MultiIndex.from_product(
-            [seeds, times, classes, classes], names=["seed", "step", "x_prime_class", "sampled_class"]
+            [seeds, times, classes, classes], names=["seed", "step", "class of x'", "sampled class"]
         )
         rows.append(pd.DataFrame({"statistic": name, "value": values.reshape(-1)}, index=index).reset_index())
     frame = pd.concat(rows, ignore_index=True)
-    same = frame["x_prime_class"] == frame["sampled_class"]
+    same = frame["class of x'"] == frame["sampled class"]
     return frame.assign(kind=np.where(same, "same class", "other class"))
 
 
@@ -157,6 +157,117 @@ def accuracy_time(run: Run, seeds: list[int], share: float = 0.95) -> np.ndarray
     return table.columns.to_numpy()[reached.argmax(axis=1)]
 
 
+def evidence(found: Experiment, statistic: str, only: str = "all") -> dict[str, Any]:
+    """Return the parts and numbers of Figures 1, 2 and 13 (`only` criterion A there)."""
+    by = {name: criteria(found, name) for name in elasticity.STATISTICS}
+    read = readings(found.run, statistic)
+    parts = {"same-above-other": by[statistic]["A"]}
+    if only == "all":
+        parts |= {"other-falls": by[statistic]["B"], "same-flat": by[statistic]["C"]}
+    parts |= {name.replace("_", "-"): by[name][only] for name in ("median", "ratio_of_means")}
+    names = ("wins", "fall", "flatness") if only == "all" else ("wins",)
+    return {"parts": parts, "measured": {name: read[name] for name in names}}
+
+
+def informal_conjecture(first: Experiment, slow: Experiment, statistic: str) -> dict[str, Any]:
+    """Return the parts and numbers of the informal conjecture of Section 1.3: criteria A and C together."""
+    both = {name: criteria(first, name) for name in elasticity.STATISTICS}
+    slowly, read = criteria(slow, statistic), readings(first.run, statistic)
+    return {
+        "parts": {
+            "same-above-other": both[statistic]["A"],
+            "same-constant": both[statistic]["C"],
+            **{name.replace("_", "-"): both[name]["A"] & both[name]["C"] for name in ("median", "ratio_of_means")},
+            "slow-training": slowly["A"] & slowly["C"],
+        },
+        "measured": {"wins": read["wins"], "flatness": read["flatness"]},
+    }
+
+
+def onset(found: Experiment) -> dict[str, np.ndarray]:
+    """Return, per seed, when the median preference reaches a factor 2 and when test accuracy is nearly final.
+
+    Also the factor at step 0: the smallest, over sampled classes, of the same-class over the mean other-class median.
+    """
+    values = found.run.arrays["median"][:, 0].double().numpy()  # (seed, class of x', sampled class)
+    same = np.diagonal(values, axis1=1, axis2=2)
+    others = (values.sum(axis=1) - same) / (values.shape[-1] - 1)
+    return {
+        "factor_time": readings(found.run, "median")["factor_time"],
+        "accuracy_time": accuracy_time(found.run, found.seeds),
+        "factor_at_start": (same / others).min(axis=1),
+    }
+
+
+def caption(what: str, size: SimpleNamespace, found: Experiment, statistic: str) -> str:
+    """Return what one of the image figures draws, from the run itself."""
+    names = ", ".join(str(c) for c in size.classes)
+    return (
+        f"{what}, here on {found.images.meta['name']} classes {names} at {size.side}x{size.side}: smoothed elasticity "
+        f"({statistic.replace('_', ' ')} of the block, k = {size.k}) over training, one panel per sampled class. "
+        f"Residual network of width {size.width} without normalisation, Adam at {size.lr:g}, batch {size.batch}; mean "
+        f"and standard deviation over {len(found.seeds)} seeds."
+    )
+
+
+def stand_in(size: SimpleNamespace, source: str) -> str | None:
+    """Return what stood in for the paper's set and network, or None where nothing did."""
+    if size.data.startswith(source) and size.width >= 64:
+        return None
+    return f"{size.data} at {size.side}x{size.side} and width {size.width} for {source} and ResNet-18"
+
+
+def printed_setup(batch: int) -> dict[str, Any]:
+    """Build the network of the paper's tables and push one batch through it.
+
+    Returns:
+        `shape` of the output, number of `weights`, names of `normalisations` among its modules.
+    """
+    model = ResNet18((3, 32, 32), 10, generator=generator(0, "init"))
+    with torch.no_grad():
+        shape = tuple(model(torch.zeros(batch, 3, 32, 32)).shape)
+    kinds = [type(module).__name__ for module in model.modules()]
+    return {
+        "shape": shape,
+        "weights": sum(p.numel() for p in model.parameters()),
+        "normalisations": [kind for kind in kinds if "Norm" in kind],
+    }
+
+
+def definition2_over_seeds(seeds: list[int], size: SimpleNamespace, device: torch.device) -> pd.DataFrame:
+    """Return the readings of `definition2` and of Definition 3's identity, one row per seed, at initial weights.
+
+    Args:
+        seeds: one network and one choice of points each.
+        size: data, classes, side, width, blocks, k, lr.
+        device: where to compute.
+    """
+    device = float64_device(device)
+    images = data.load(
+        size.data, classes=size.classes, size=size.side, seed=seeds[0], dtype=torch.float64, device=device
+    )
+    rows = []
+    for seed in seeds:
+        model = network(size, images).to(device, torch.float64)
+        model.reset(generator(seed, "init"))
+        x, y = chosen_points(images, size.k, seed)
+        blocks = elasticity.kl_limit(model, x, x, y)
+        found = elasticity.s_rel_smoothed(*blocks, classes=3)
+        own_block = {name: float(getattr(found, name).diagonal().mean()) for name in ("mean", "off_diagonal")}
+        identity = {"identity_gap": diagonal_share(*blocks, classes=3)}
+        rows.append({"seed": seed} | definition2(model, x, y, size.lr) | identity | own_block)
+    return pd.DataFrame(rows)
+
+
+def gradient_independence(seed: int, size: SimpleNamespace, device: torch.device) -> float:
+    """Return `single_gradients_are_independent` of the chapter's network on its own images, in float64."""
+    device = float64_device(device)
+    images = data.load(size.data, classes=size.classes, size=size.side, seed=seed, dtype=torch.float64, device=device)
+    model = network(size, images).to(device, torch.float64)
+    model.reset(generator(seed, "init"))
+    return single_gradients_are_independent(model, images.X_train[:8])
+
+
 def definition2(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> dict[str, float]:
     """Compare Definition 2 with its limit at one network.
 
@@ -165,8 +276,6 @@ def definition2(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> dict[str, 
         `self_gap`: largest |S(x, x) - 1|; `lowest_kl`: smallest divergence, in float64; `negative32`: share of
         divergences below zero when the same is done in float32.
     """
-    model = model.double()
-    x = x.double()
     limit = elasticity.s_rel_kl_limit(model, x, x, y)
 
     def gap(step: float) -> float:
@@ -234,3 +343,14 @@ def accuracies(seeds: list[int], size: SimpleNamespace, dtype: torch.dtype, devi
                     hits = (model(images.X_test).argmax(-1) == images.y_test).double().mean()
                 rows.append({"data": name, "classes": label, "seed": seed, "accuracy": 100 * float(hits)})
     return pd.DataFrame(rows, columns=["data", "classes", "seed", "accuracy"])
+
+
+def compare_accuracies(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the parts and numbers of Appendix C.2 from `accuracies`; None where the three sets were not run."""
+    names, printed = ["svhn", "cifar10", "cifar100"], np.array([87.0, 78.0, 94.0])
+    if set(frame["data"]) != set(names):
+        return {"parts": {"three-classes": None, "all-classes": None}, "measured": {}}
+    table = frame.pivot_table(index="seed", columns=["classes", "data"], values="accuracy")
+    within = {label: (abs(table[label][names] - printed) <= 5).all(axis=1) for label in ("three", "all")}
+    measured = {f"{label}_{name}": table[label][name] for label in ("three", "all") for name in names}
+    return {"parts": {"three-classes": within["three"], "all-classes": within["all"]}, "measured": measured}
