@@ -20,14 +20,20 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from traindyn import losses
 from traindyn.compute import chunk_size, float64_device
 from traindyn.errors import InputError
-from traindyn.losses import loss_function
 from traindyn.measure.ntk import empirical_ntk
 
 
 def s_rel(
-    model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor, lr: float, loss: str = "half_sum", chunk: int | None = None
+    model: nn.Module,
+    x_prime: Tensor,
+    x: Tensor,
+    y: Tensor,
+    lr: float,
+    loss: losses.Loss = "half_sum",
+    chunk: int | None = None,
 ) -> Tensor:
     r"""Local elasticity of a scalar predictor, for all pairs at once (Definition 1, Eq. 1).
 
@@ -50,7 +56,7 @@ def s_rel(
 
 
 def fictitious_change(
-    model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor, lr: float, loss: str, chunk: int | None = None
+    model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor, lr: float, loss: losses.Loss, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Change of the outputs at x' and at x by one SGD step on x; arguments as in `s_rel`.
 
@@ -224,7 +230,7 @@ def _before_and_after(
     x: Tensor,
     y: Tensor,
     lr: float,
-    loss: str,
+    loss: losses.Loss,
     chunk: int | None,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -238,10 +244,9 @@ def _before_and_after(
     fixed = {name: value for name, value in cast.items() if name not in trained}
     x_prime, x = x_prime.to(device, dtype), x.to(device, dtype)
     y = y.to(device, dtype) if y.is_floating_point() else y.to(device)
-    value = loss_function(loss)
 
     def single_loss(weights: dict[str, Tensor], point: Tensor, label: Tensor) -> Tensor:
-        return value(functional_call(model, weights | fixed, (point[None],)), label[None])
+        return losses.value(loss, functional_call(model, weights | fixed, (point[None],)), label[None])
 
     def after(weights: dict[str, Tensor], point: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         step = grad(single_loss)(weights, point, label)

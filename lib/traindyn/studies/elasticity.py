@@ -115,8 +115,8 @@ def regression(
         dtype=dtype,
         device=device,
         probes={
-            "watch": Probe(watch, every=None, at=sorted({*early, *range(0, size.steps + 1, size.every)})),
-            "cloud": Probe(watch_cloud, every=None, at=list(size.times)),
+            "watch": Probe(watch, every=0, at=sorted({*early, *range(0, size.steps + 1, size.every)})),
+            "cloud": Probe(watch_cloud, every=0, at=list(size.times)),
         },
     )
 
@@ -135,8 +135,8 @@ def distance_trend(runs: Run, seeds: list[int], size: SimpleNamespace) -> pd.Dat
         r = points["r"].numpy()
         apart = (points["cloud"] - points["x_prime"]).norm(dim=-1).numpy()
         for index, t in enumerate(size.times):
-            cloud = runs.arrays["cloud"][run, index].numpy()
-            pool = runs.arrays["pool"][run, _when(runs, "pool", t)].numpy()
+            cloud = runs.arrays["cloud"][run, index]
+            pool = runs.arrays["pool"][run, _when(runs, "pool", t)]
             ray, distance = pool[:half], r[:half]
             rows.append(
                 {
@@ -170,8 +170,8 @@ def cloud_frame(runs: Run, seeds: list[int], size: SimpleNamespace) -> pd.DataFr
         apart = (watched["cloud"] - watched["x_prime"]).norm(dim=-1).numpy()
         half = size.points // 2
         for index, t in enumerate(size.times):
-            cloud = runs.arrays["cloud"][run, index].numpy()
-            ray = runs.arrays["pool"][run, _when(runs, "pool", t)].numpy()[:half]
+            cloud = runs.arrays["cloud"][run, index]
+            ray = runs.arrays["pool"][run, _when(runs, "pool", t)][:half]
             rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "normal", "distance": apart, "srel": cloud}))
             distance = watched["r"].numpy()[:half]
             rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "ray", "distance": distance, "srel": ray}))
@@ -219,7 +219,7 @@ def definition1_over_training(
         steps=max(size.times),
         seeds=seeds,
         dtype=torch.float64,
-        probes={"look": Probe(look, every=None, at=list(size.times))},
+        probes={"look": Probe(look, every=0, at=list(size.times))},
     )
     return run.frame.dropna(subset=["slope"])
 

@@ -105,7 +105,7 @@ def tidy(run: Run, seeds: list[int], classes: list[Any]) -> pd.DataFrame:
     rows = []
     times = np.asarray(run.times["off_diagonal"])
     for name in elasticity.STATISTICS:
-        values = run.arrays[name].double().numpy()
+        values = run.arrays[name]
         index = pd.MultiIndex.from_product(
             [seeds, times, classes, classes], names=["seed", "step", "class of x'", "sampled class"]
         )
@@ -128,7 +128,7 @@ def readings(run: Run, statistic: str) -> dict[str, np.ndarray]:
         ratio of maximum to minimum over time of a same-class value; `factor_time`: first step at which the same-class
         value is at least twice the mean other-class value for every sampled class (infinite if never).
     """
-    values = run.arrays[statistic].double().numpy()  # (seed, time, class of x', sampled class)
+    values = run.arrays[statistic]  # (seed, time, class of x', sampled class)
     times = np.asarray(run.times[statistic])
     off = ~np.eye(values.shape[-1], dtype=bool)
     sampled = np.nonzero(off)[1]
@@ -189,7 +189,7 @@ def onset(found: Experiment) -> dict[str, np.ndarray]:
 
     Also the factor at step 0: the smallest, over sampled classes, of the same-class over the mean other-class median.
     """
-    values = found.run.arrays["median"][:, 0].double().numpy()  # (seed, class of x', sampled class)
+    values = found.run.arrays["median"][:, 0]  # (seed, class of x', sampled class)
     same = np.diagonal(values, axis1=1, axis2=2)
     others = (values.sum(axis=1) - same) / (values.shape[-1] - 1)
     return {
