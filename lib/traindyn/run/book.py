@@ -15,9 +15,9 @@ import jupytext
 import nbformat
 import yaml
 
-from traindyn import compute, files, parameters
+from traindyn import files, parameters
 from traindyn.errors import InputError, choose
-from traindyn.run import execute, outcomes, pages
+from traindyn.run import execute, kernel, outcomes, pages
 
 Say = Callable[[str], None]
 
@@ -43,7 +43,7 @@ def make(preset: str, jobs: int, say: Say) -> int:
     status = render(stage, home.parents[1], say)
     if status:
         return status
-    print(f"The book is in {execute.shown(home / 'index.html')} (file://{home / 'index.html'})")
+    print(f"The book is in {kernel.shown(home / 'index.html')} (file://{home / 'index.html'})")
     print(_report(book))
     return 0
 
@@ -89,11 +89,10 @@ def execute_all(names: Iterable[str], preset: str, jobs: int, say: Say) -> dict[
     choose("preset", preset, parameters.PRESETS)
     resolved = {name: parameters.resolve(name, preset) for name in names}
     cost = {name: parameters.load_presets(name)[preset].cost.get("minutes", 0) for name in resolved}
-    kind = compute.pick_device("auto").type
     waiting = [
         name
         for name, run in sorted(resolved.items(), key=lambda item: -cost[item[0]])
-        if not execute.is_current(execute.default_out(run), execute.run_key(run, kind))
+        if not execute.is_current(execute.default_out(run), execute.run_key(run))
     ]
     if len(waiting) < len(resolved):
         say(f"{len(resolved) - len(waiting)} of {len(resolved)} chapters have not changed since their last run")
@@ -191,7 +190,7 @@ def render(stage: Path, target: Path, say: Say) -> int:
             line for line in text.splitlines() if re.search(r"WARNING|ERROR|[Ee]xception", line)
         ] or text.splitlines()
         say("\n".join(found[-15:]))
-        say(f"traindyn: Jupyter Book failed; its log is {execute.shown(log)}")
+        say(f"traindyn: Jupyter Book failed; its log is {kernel.shown(log)}")
     return int(bool(done.returncode))
 
 

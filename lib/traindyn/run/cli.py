@@ -93,9 +93,7 @@ def _show(options: argparse.Namespace) -> int:
     rows += [(p.name, p.type, repr(p.default), p.range, p.meaning) for p in declared.values()]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
-        print(
-            "  ".join(text.ljust(width) for text, width in zip(row[:4], widths, strict=True)) + f"  {row[4]}".rstrip()
-        )
+        print("  ".join([*map(str.ljust, row[:4], widths), row[4]]).rstrip())
     for name, preset in parameters.load_presets(options.chapter).items():
         changed = ", ".join(f"{key}={value!r}" for key, value in preset.parameters.items())
         print(f"\npreset {name}: {_cost(preset)}{f'; {changed}' if changed else ''}")
@@ -168,21 +166,21 @@ def _doctor(options: argparse.Namespace) -> int:
     device = compute.pick_device("auto")
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     print(f"device: {device}{name}; CUDA devices: {torch.cuda.device_count()}")
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(root)
-    print(
-        f"cores: {os.cpu_count()}; memory: {memory.total / 2**30:.1f} GB, free {memory.available / 2**30:.1f} GB; ",
-        end="",
-    )
-    print(f"free disk: {disk.free / 2**30:.0f} GB")
-    print(
-        f"budget of one computation: {compute.memory_budget(device) / 2**20:.0f} MiB (TRAINDYN_MEMORY=MiB changes it)"
-    )
+    memory, free = psutil.virtual_memory(), shutil.disk_usage(root).free
+    print(f"cores: {os.cpu_count()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
+    print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
     found = execute.data_files(root)
-    places = "data/cache" + (" and $TRAINDYN_DATA" if os.environ.get("TRAINDYN_DATA") else "; TRAINDYN_DATA is not set")
-    print(f"local data files: {len(found)} in {places}" + "".join(f"\n  {path}" for path in sorted(found)))
+    place = os.environ.get("TRAINDYN_DATA", "not set")
+    print(f"local data files: {len(found)} (data/cache/; TRAINDYN_DATA: {place})")
+    for path in sorted(found):
+        print(f"  {path}")
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
     print(f"project: {root}; chapters: {', '.join(parameters.chapters())}")
     return 0
+
+
+def _gb(count: int) -> str:
+    return f"{count / 2**30:.1f} GB"
 
 
 if __name__ == "__main__":

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jupytext
 import nbformat
-import papermill
 import psutil
 import yaml
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from traindyn import compute, files, parameters
 from traindyn.errors import InputError
 from traindyn.parameters import Resolved
+from traindyn.run.kernel import RunFailed, run_notebook, shown
 
 # what decides a claim; its prose, and what a run is expected to give, do not change a run
 CRITERIA = ("id", "kind", "parts", "seeds", "decides_at", "because", "coarse", "not_testable")
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn")
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class RunFailed(RuntimeError):
-    """A cell failed or the kernel died. The message is one line: where, what, and where the whole story lies."""
 
 
 def default_out(resolved: Resolved) -> Path:
@@ -44,17 +35,17 @@ def default_out(resolved: Resolved) -> Path:
     return files.project_root() / "_build" / "runs" / resolved.chapter / name
 
 
-def run_key(resolved: Resolved, device: str = "cpu") -> str:
+def run_key(resolved: Resolved) -> str:
     """Return the key of a run's content: equal keys mean that executing again would change nothing.
 
     It covers the chapter's code cells, the criteria of its ledger, parameters and sizes, the library's sources, the
     versions of the packages that compute and draw, the archived results and local data sets, and the kind of device.
 
-    Args:
-        resolved: the run.
-        device: "cpu", "cuda" or "mps".
+    Raises:
+        InputError: the run asks for a device that is not there.
     """
     root = files.project_root()
+    device = compute.pick_device(resolved.parameters.get("device", "auto")).type
     source = parameters.source(resolved.chapter)
     cells = [(cell.source, cell.metadata.get("tags", [])) for cell in _code_cells(jupytext.read(source))]
     ledger = yaml.safe_load(source.with_name("claims.yaml").read_text(encoding="utf-8")) or []
@@ -97,24 +88,21 @@ def execute(
         RunFailed: a cell failed; the log's path is in the message.
     """
     declared = parameters.declared(parameters.source(resolved.chapter))
-    values = dict(resolved.parameters)
     if device != "auto":
         if "device" not in declared:
             raise InputError(f"chapter '{resolved.chapter}' has no parameter 'device'; leave --device out")
-        values["device"] = device
-    kind = compute.pick_device(values.get("device", "auto")).type
-    key = run_key(Resolved(resolved.chapter, resolved.preset, values, resolved.sizes, resolved.is_preset), kind)
+        resolved = replace(resolved, parameters={**resolved.parameters, "device": device})
+    key = run_key(resolved)
     given = out is not None
     out = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
     if is_current(out, key) and not force:
         progress(f"{resolved.chapter}: nothing has changed since the run in {shown(out)}")
         return out
-    _check_place(out, replace=force or not given)
+    _check_place(out, overwrite=force or not given)
     _clean_leftovers(out)
     part = out.with_name(f"{out.name}.part-{_process_tag()}")
-    progress(
-        f"{resolved.chapter}: running at preset {resolved.preset}{'' if resolved.is_preset else ' (own parameters)'}"
-    )
+    own = "" if resolved.is_preset else ", with parameters of your own"
+    progress(f"{resolved.chapter}: running at preset {resolved.preset}{own}")
     start = time.perf_counter()
     try:
         part.mkdir(parents=True)
@@ -125,10 +113,10 @@ def execute(
             "out": str(part),
             "key": key,
         }
-        book = _run_notebook(resolved.chapter, values, label, part, out.with_name(f"{out.name}.log"), bar)
+        book = run_notebook(resolved.chapter, resolved.parameters, label, part, out.with_name(f"{out.name}.log"), bar)
         nbformat.write(book, part / f"{resolved.chapter}.ipynb")
         wall = time.perf_counter() - start
-        _finish(part, resolved, values, key, wall)
+        _finish(part, resolved, key, wall)
         _replace(part, out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -143,90 +131,7 @@ def counted(out: Path) -> dict[str, int]:
     return {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
 
 
-def shown(path: Path) -> str:
-    """Return a path as it is shown to the user: relative to the working directory where that is shorter."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def kernel_environment(root: Path) -> dict[str, str]:
-    """Return the environment variables that every kernel of the book gets.
-
-    One thread, so that results and run times do not depend on the number of cores; the project's folder, because a
-    kernel works in the run's folder; IPYTHONDIR with a profile that keeps the kernel's start-up notice quiet.
-    """
-    found = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TRAINDYN_ROOT": str(root.absolute())}
-    if (root / "ipython").is_dir():
-        found["IPYTHONDIR"] = str(root / "ipython")
-    return found
-
-
-@contextmanager
-def environment(changes: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for a while, and unset MPLBACKEND: with it, figures would vanish from notebooks."""
-    before = dict(os.environ)
-    os.environ.update(changes)
-    os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def prepare(chapter: str, values: dict[str, Any], label: dict[str, Any] | None = None) -> nbformat.NotebookNode:
-    """Return a chapter's notebook with its parameters set, and `_run` in a cell of its own where a label is given."""
-    book = jupytext.read(parameters.source(chapter))
-    for number, cell in enumerate(book.cells):
-        if parameters.is_parameters(cell):
-            cell.source = parameters.with_values(cell.source, values)
-            if label is not None:
-                extra = nbformat.v4.new_code_cell(f"_run = {label!r}", metadata={"tags": ["injected-run"]})
-                book.cells.insert(number + 1, extra)
-            break
-    return book
-
-
-def _run_notebook(
-    chapter: str, values: dict[str, Any], label: dict[str, Any], part: Path, log: Path, bar: bool
-) -> nbformat.NotebookNode:
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    root = files.project_root()
-    book = prepare(chapter, values, label)
-    target = part / f".{chapter}.ipynb"
-    log.unlink(missing_ok=True)
-    try:
-        with environment(kernel_environment(root)):
-            book = papermill.execute_notebook(
-                book, str(target), cwd=str(part), kernel_name="python3", progress_bar=bar, log_output=False
-            )
-    except PapermillExecutionError as error:
-        said = _ANSI.sub("", "\n".join(error.traceback))
-        number = (error.exec_count or 1) - 1  # the cell that sets `_run` is not the reader's
-        files.write_text(log, f"code cell {number} of {chapter}:\n\n{error.source}\n\n{said}\n")
-        first = next((line for line in error.source.splitlines() if line.strip()), "").strip()
-        value = " ".join(str(error.evalue).split())
-        raise RunFailed(
-            f"{chapter}: code cell {number} ('{first[:60]}') failed: {error.ename}: {value[:300]}; "
-            f"the traceback is in {shown(log)}"
-        ) from error
-    except (DeadKernelError, CellTimeoutError) as error:
-        files.write_text(log, f"{type(error).__name__} in {chapter}: {error}\n")
-        raise RunFailed(
-            f"{chapter}: the kernel died (out of memory, or killed); try a smaller preset or size; log: {shown(log)}"
-        ) from error
-    target.unlink(missing_ok=True)
-    book.cells = [cell for cell in book.cells if "injected-run" not in cell.metadata.get("tags", [])]
-    book.metadata.pop("papermill", None)
-    for cell in book.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-    return book
-
-
-def _finish(part: Path, resolved: Resolved, values: dict[str, Any], key: str, wall: float) -> None:
+def _finish(part: Path, resolved: Resolved, key: str, wall: float) -> None:
     if not (part / "claims.json").is_file():
         raise RunFailed(
             f"{resolved.chapter}: the notebook ended without claims.json; its last cell calls ch.verdicts()"
@@ -238,7 +143,7 @@ def _finish(part: Path, resolved: Resolved, values: dict[str, Any], key: str, wa
         "chapter": resolved.chapter,
         "preset": resolved.preset,
         "parameters_are_preset": resolved.is_preset,
-        "parameters": values,
+        "parameters": resolved.parameters,
         "sizes": resolved.sizes,
         "key": key,
         "wall_seconds": round(wall, 1),
@@ -266,13 +171,13 @@ def is_current(out: Path, key: str) -> bool:
         return False
 
 
-def _check_place(out: Path, replace: bool) -> None:
+def _check_place(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder that does not exist yet")
     if out.is_dir() and any(out.iterdir()):
         if not (out / "provenance.json").is_file():
             raise InputError(f"--out {out} holds files that are not a run; choose a folder that does not exist yet")
-        if not replace:
+        if not overwrite:
             raise InputError(f"--out {out} holds another run; choose another folder, or replace it with --force")
     above = next(parent for parent in out.parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):

@@ -9,7 +9,7 @@ import nbformat
 
 from traindyn import files, parameters
 from traindyn.errors import InputError
-from traindyn.run import execute
+from traindyn.run import execute, kernel
 
 
 def notebook(chapter: str, out: Path, expected: str | None = None) -> nbformat.NotebookNode:
@@ -25,7 +25,7 @@ def notebook(chapter: str, out: Path, expected: str | None = None) -> nbformat.N
     """
     run = parameters.resolve(chapter, "smoke")
     label = {"preset": "smoke", "sizes": run.sizes, "is_preset": True, "out": str(out), "key": ""}
-    book = execute.prepare(chapter, run.parameters, label)
+    book = kernel.prepare(chapter, run.parameters, label)
     cell = verdict_cell(chapter, book)
     if expected is None:
         path = parameters.source(chapter).with_name("expected.txt")
@@ -58,7 +58,7 @@ def write_notebooks(say: Callable[[str], None]) -> int:
     for name in names:
         book = notebook(name, folder / "runs" / name)
         files.write_text(folder / f"{name}.ipynb", nbformat.writes(book))
-    say(f"wrote {len(names)} reference notebooks to {execute.shown(folder)}")
+    say(f"wrote {len(names)} reference notebooks to {kernel.shown(folder)}")
     return 0
 
 
@@ -70,5 +70,5 @@ def update(say: Callable[[str], None]) -> int:
         text = "".join(output.text for output in cell.outputs if output.output_type == "stream")
         path = parameters.source(name).with_name("expected.txt")
         files.write_text(path, text)
-        say(f"{name}: wrote {execute.shown(path)}; review the difference before you commit it")
+        say(f"{name}: wrote {kernel.shown(path)}; review the difference before you commit it")
     return 0
