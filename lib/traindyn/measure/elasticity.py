@@ -25,6 +25,8 @@ from traindyn.compute import chunk_size, float64_device
 from traindyn.errors import InputError
 from traindyn.measure.ntk import empirical_ntk
 
+ROUNDING = 1e3 * torch.finfo(torch.float64).eps  # smallest relative change of an output that counts as one
+
 
 def s_rel(
     model: nn.Module,
@@ -49,22 +51,12 @@ def s_rel(
         chunk: how many sampled points are updated at once; from the memory budget if None.
 
     Returns:
-        Shape (m, k), float64; NaN where the prediction at x does not move at all (S is undefined there).
-    """
-    at_prime, own = fictitious_change(model, x_prime, x, y, lr, loss, chunk)
-    return _ratio(at_prime.abs(), own.abs())
-
-
-def fictitious_change(
-    model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor, lr: float, loss: losses.Loss, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Change of the outputs at x' and at x by one SGD step on x; arguments as in `s_rel`.
-
-    Returns:
-        The changes at x', shape (m, k) or (m, k, c), and at x itself, shape (k,) or (k, c), in float64.
+        Shape (m, k), float64; NaN where the prediction at x does not move beyond rounding (S is undefined there).
     """
     (before_prime, after_prime), (before, after) = _before_and_after(model, x_prime, x, y, lr, loss, chunk)
-    return after_prime - before_prime[:, None], after - before
+    own = (after - before).abs()
+    own = torch.where(own > ROUNDING * before.abs(), own, 0)  # what is left then is rounding, not movement
+    return _ratio((after_prime - before_prime[:, None]).abs(), own)
 
 
 def s_rel_kl(
