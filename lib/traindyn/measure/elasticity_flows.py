@@ -115,7 +115,9 @@ def s_rel_diagonal(squared: Tensor, x_prime: Tensor, x: Tensor) -> Tensor:
 
 
 def s_rel_example(times: Tensor, x_prime: Tensor, x: Tensor, theta: float = 0.001) -> Tensor:
-    """Return Eq. 14 with the denominators as printed: 1 + e^(-4 theta t), (1 + e^(-16 theta t))/4, 1/9 + 5/36 e^(-36 theta t).
+    """Return Eq. 14 with its denominators as printed.
+
+    They are 1 + e^(-4 theta t), 1/4 + e^(-16 theta t)/4 and 1/9 + 5/36 e^(-36 theta t).
 
     Args:
         times: shape (T,), infinity allowed;  x_prime, x: points, shape (..., 3);  theta: time scale, > 0.
@@ -199,7 +201,9 @@ def s_rel_factorised(case: Symmetric, times: Tensor, form: str, theta: float = 1
 def lemma_bound(
     alpha2: Tensor, b1: Tensor, b2: Tensor, beta2: Tensor, p2: Tensor, q2: Tensor, t2: Tensor, times: Tensor
 ) -> Tensor:
-    """Return the lower bound of Lemma B.1, (alpha^2 - |b1| e^(-q^2 t2)) / (alpha^2 + |b2| e^(-p^2 t) + beta^2 e^(-q^2 t)).
+    """Return the lower bound of Lemma B.1.
+
+    (alpha^2 - |b1| e^(-q^2 t2)) / (alpha^2 + |b2| e^(-p^2 t) + beta^2 e^(-q^2 t)).
 
     Args:
         alpha2, b1, b2, beta2, p2, q2, t2: alpha^2, b1, b2, beta^2, p^2, q^2, t2*, shape (...);  times: shape (T,).
@@ -215,8 +219,9 @@ def lemma_bound(
 def symmetric_bound(case: Symmetric, times: Tensor, form: str, theta: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return the lower bound of Eq. 38 and the time t* from which it is claimed.
 
-    If k1 >= 0, Lemma B.1 is used with b1 = beta^2 k1, p^2 = 4 a_2 theta, q^2 = 4 a_1 theta; else with b1 = beta^2 (1-k1)
-    and the exponents swapped. b2 must be swapped with them (beta^2 (1-k2)); the proof prints beta^2 k2 for both.
+    If k1 >= 0, Lemma B.1 is used with b1 = beta^2 k1, p^2 = 4 a_2 theta, q^2 = 4 a_1 theta; else with
+    b1 = beta^2 (1-k1) and the exponents swapped. b2 must be swapped with them (beta^2 (1-k2)); the proof prints
+    beta^2 k2 for both.
     t2* is taken where alpha^2 = 2 b1 e^(-q^2 t2*), or 0; t1* is 0 because k2 lies in [0, 1].
 
     Args:
