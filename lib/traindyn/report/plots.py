@@ -51,8 +51,8 @@ def panels(
     cols: int = 1,
     height: float = 2.8,
     titles: Sequence[str] | None = None,
-    sharex: bool = False,
-    sharey: bool = False,
+    sharex: bool | str = False,
+    sharey: bool | str = False,
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure of rows x cols panels and its axes as a flat list.
 
@@ -133,6 +133,58 @@ def points(
         many = len(group) > 300  # thousands of vector markers make a page heavy
         ax.plot(group[x], group[y], marker, ms=3.2, mew=0, alpha=0.6, color=color, label=label, rasterized=many)
     _finish(ax, x, y, xlabel, ylabel, log, legend if hue is not None else False)
+
+
+def facets(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    cols: str,
+    rows: str | None = None,
+    hue: str | None = None,
+    kind: str = "curves",
+    band: str | None = None,
+    wrap: int = 3,
+    height: float = 2.5,
+    sharey: bool = True,
+    log: str = "",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+) -> Figure:
+    """Draw one panel per value of a column, or a grid of panels over two columns.
+
+    Args:
+        frame: tidy table.
+        x, y, hue, band, log, xlabel, ylabel: as in `curves`.
+        cols: column whose values are the panels of a row; wrapped after `wrap` of them where `rows` is None.
+        rows: column whose values are the rows; each row has its own scale of y.
+        kind: "curves" or "points".
+        wrap: panels in a row.
+        height: of one panel, in inches.
+        sharey: whether the panels (of a row) share the scale of y.
+    """
+    across = list(frame[cols].unique())
+    down = [None] if rows is None else list(frame[rows].unique())
+    width = min(wrap, len(across)) if rows is None else len(across)
+    lines = -(-len(across) // width) * len(down)
+    fig, axes = panels(lines, width, height, sharey="row" if rows else sharey, sharex="row" if rows else True)
+    for index, (row, col) in enumerate((row, col) for row in down for col in across):
+        ax = axes[index]
+        part = frame[(frame[cols] == col) & (True if row is None else frame[rows] == row)]
+        titled = hue if hue and index % (width if rows else len(across)) == 0 else False
+        common = {"xlabel": xlabel, "ylabel": ylabel, "log": log, "legend": titled}
+        if kind == "curves":
+            curves(ax, part, x, y, hue, band, **common)
+        else:
+            points(ax, part, x, y, hue, **common)
+        ax.set_title(f"{cols} {col}" if row is None else f"{row}, {col}")
+        if index % width:
+            ax.set_ylabel("")
+        if rows is None and index + width < len(across):
+            ax.set_xlabel("")
+    for ax in axes[len(down) * len(across) :]:
+        ax.set_visible(False)
+    return fig
 
 
 def level(ax: Axes, y: float, label: str) -> None:
