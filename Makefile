@@ -32,18 +32,16 @@ help:
 	@echo "make refs       rewrite chapters/*/expected.txt  make clean  remove what was built"
 
 setup: .venv/.installed
+ifdef TORCH_INDEX
+	@if [ "$$(cat .venv/.torch-index)" != '$(TORCH_INDEX)' ]; then \
+	  $(BIN)/python -m pip uninstall -q -y torch && $(INSTALL) -e '.[dev]' && echo '$(TORCH_INDEX)' > .venv/.torch-index; fi
+endif
 
-.venv/.installed: pyproject.toml constraints.txt $(if $(TORCH_INDEX),.venv/.index-$(subst /,_,$(TORCH_INDEX)))
+.venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(INSTALL) -e '.[dev]'
+	echo '$(TORCH_INDEX)' > .venv/.torch-index
 	touch $@
-
-# another index than last time: install torch anew from it
-.venv/.index-%:
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) --force-reinstall --no-deps torch
-	rm -f .venv/.index-*
-	touch '$@'
 
 book: setup
 	$(BIN)/traindyn book --preset $(PRESET)
