@@ -7,8 +7,8 @@ All three definitions ask for a fictitious SGD step $w^+(x) = w - \eta \nabla_w 
     Definition 2:  S(x', x) -> Q(x'; dz(x')) / Q(x; dz(x)),   dz(x') = -K(x', x) (p(x) - e_y),
                    Q(x; v) = v^T (diag p(x) - p(x) p(x)^T) v
 
-Predictions change by about eta, divergences by about eta^2, so everything here runs in float64 whatever the model's
-own precision: in float32 a divergence of 1e-8 is rounding.
+Predictions change by about eta, divergences by about eta^2, so all of it is taken in float64 whatever the model's own
+precision: in float32 a divergence of 1e-8 is rounding. Only the kernels of the limits keep the model's precision.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from traindyn import losses
 from traindyn.compute import chunk_size, float64_device
 from traindyn.errors import InputError
-from traindyn.losses import loss_function
 from traindyn.measure.ntk import empirical_ntk
+
+ROUNDING = 1e3 * torch.finfo(torch.float64).eps  # smallest relative change of an output that counts as one
 
 
 def s_rel(
-    model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor, lr: float, loss: str = "half_sum", chunk: int | None = None
+    model: nn.Module,
+    x_prime: Tensor,
+    x: Tensor,
+    y: Tensor,
+    lr: float,
+    loss: losses.Loss = "half_sum",
+    chunk: int | None = None,
 ) -> Tensor:
     r"""Local elasticity of a scalar predictor, for all pairs at once (Definition 1, Eq. 1).
 
@@ -43,22 +51,12 @@ def s_rel(
         chunk: how many sampled points are updated at once; from the memory budget if None.
 
     Returns:
-        Shape (m, k), float64; NaN where the prediction at x does not move at all (S is undefined there).
-    """
-    at_prime, own = fictitious_change(model, x_prime, x, y, lr, loss, chunk)
-    return _ratio(at_prime.abs(), own.abs())
-
-
-def fictitious_change(
-    model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor, lr: float, loss: str, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Change of the outputs at x' and at x by one SGD step on x; arguments as in `s_rel`.
-
-    Returns:
-        The changes at x', shape (m, k) or (m, k, c), and at x itself, shape (k,) or (k, c), in float64.
+        Shape (m, k), float64; NaN where the prediction at x does not move beyond rounding (S is undefined there).
     """
     (before_prime, after_prime), (before, after) = _before_and_after(model, x_prime, x, y, lr, loss, chunk)
-    return after_prime - before_prime[:, None], after - before
+    own = (after - before).abs()
+    own = torch.where(own > ROUNDING * before.abs(), own, 0)  # what is left then is rounding, not movement
+    return _ratio((after_prime - before_prime[:, None]).abs(), own)
 
 
 def s_rel_kl(
@@ -140,11 +138,16 @@ def kl_limit(model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor) -> tuple[T
         The forms at x', shape (m, k), and at x, shape (k,).
     """
     points = x if x_prime is x else torch.cat([x_prime, x])
+    device = float64_device(points.device)
     with torch.no_grad():
-        p = F.softmax(model(points), dim=-1)
-    (n, c), k = p.shape, len(x)
-    kernel = empirical_ntk(model, points, x, outputs="full").reshape(n, c, k, c)
-    residual = p[n - k :] - F.one_hot(y, c).to(p)
+        logits = model(points).to(device, torch.float64)
+    (n, c), k = logits.shape, len(x)
+    p = F.softmax(logits, dim=-1)
+    kernel = empirical_ntk(model, points, x, outputs="full").to(device, torch.float64).reshape(n, c, k, c)
+    own = F.one_hot(y.to(device), c).bool()
+    others = p[n - k :].masked_fill(own, 0)
+    # p_y - 1 as minus the sum of the others: for a well-fitted sample the difference would be rounding
+    residual = torch.where(own, -others.sum(-1, keepdim=True), others)
     dz = torch.einsum("icjd,jd->ijc", kernel, residual)
     # variance of dz under p: one subtraction of like numbers, and never negative
     form = (p[:, None] * (dz - (p[:, None] * dz).sum(-1, keepdim=True)) ** 2).sum(-1)
@@ -224,7 +227,7 @@ def _before_and_after(
     x: Tensor,
     y: Tensor,
     lr: float,
-    loss: str,
+    loss: losses.Loss,
     chunk: int | None,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -238,10 +241,9 @@ def _before_and_after(
     fixed = {name: value for name, value in cast.items() if name not in trained}
     x_prime, x = x_prime.to(device, dtype), x.to(device, dtype)
     y = y.to(device, dtype) if y.is_floating_point() else y.to(device)
-    value = loss_function(loss)
 
     def single_loss(weights: dict[str, Tensor], point: Tensor, label: Tensor) -> Tensor:
-        return value(functional_call(model, weights | fixed, (point[None],)), label[None])
+        return losses.value(loss, functional_call(model, weights | fixed, (point[None],)), label[None])
 
     def after(weights: dict[str, Tensor], point: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         step = grad(single_loss)(weights, point, label)

@@ -167,25 +167,21 @@ def facets(
     down = [None] if rows is None else list(frame[rows].unique())
     width = min(wrap, len(across)) if rows is None else len(across)
     lines = -(-len(across) // width) * len(down)
-    fig, axes = panels(lines, width, height, sharey="row" if rows else sharey, sharex=True)
-    for ax, (row, col) in zip(axes, [(row, col) for row in down for col in across], strict=False):
+    fig, axes = panels(lines, width, height, sharey="row" if rows else sharey, sharex="row" if rows else True)
+    for index, (row, col) in enumerate((row, col) for row in down for col in across):
+        ax = axes[index]
         part = frame[(frame[cols] == col) & (True if row is None else frame[rows] == row)]
-        draw = {"curves": curves, "points": points}[kind]
-        options = {"band": band} if kind == "curves" else {}
-        draw(
-            ax,
-            part,
-            x,
-            y,
-            hue,
-            xlabel=xlabel,
-            ylabel=ylabel,
-            log=log,
-            legend=(hue or False) and ax is axes[0],
-            **options,
-        )
+        titled = hue if hue and index % (width if rows else len(across)) == 0 else False
+        common = {"xlabel": xlabel, "ylabel": ylabel, "log": log, "legend": titled}
+        if kind == "curves":
+            curves(ax, part, x, y, hue, band, **common)
+        else:
+            points(ax, part, x, y, hue, **common)
         ax.set_title(f"{cols} {col}" if row is None else f"{row}, {col}")
-        ax.label_outer()
+        if index % width:
+            ax.set_ylabel("")
+        if rows is None and index + width < len(across):
+            ax.set_xlabel("")
     for ax in axes[len(down) * len(across) :]:
         ax.set_visible(False)
     return fig

@@ -115,8 +115,8 @@ def regression(
         dtype=dtype,
         device=device,
         probes={
-            "watch": Probe(watch, every=None, at=sorted({*early, *range(0, size.steps + 1, size.every)})),
-            "cloud": Probe(watch_cloud, every=None, at=list(size.times)),
+            "watch": Probe(watch, every=0, at=sorted({*early, *range(0, size.steps + 1, size.every)})),
+            "cloud": Probe(watch_cloud, every=0, at=list(size.times)),
         },
     )
 
@@ -135,8 +135,8 @@ def distance_trend(runs: Run, seeds: list[int], size: SimpleNamespace) -> pd.Dat
         r = points["r"].numpy()
         apart = (points["cloud"] - points["x_prime"]).norm(dim=-1).numpy()
         for index, t in enumerate(size.times):
-            cloud = runs.arrays["cloud"][run, index].numpy()
-            pool = runs.arrays["pool"][run, _when(runs, "pool", t)].numpy()
+            cloud = runs.arrays["cloud"][run, index]
+            pool = runs.arrays["pool"][run, _when(runs, "pool", t)]
             ray, distance = pool[:half], r[:half]
             rows.append(
                 {
@@ -170,8 +170,8 @@ def cloud_frame(runs: Run, seeds: list[int], size: SimpleNamespace) -> pd.DataFr
         apart = (watched["cloud"] - watched["x_prime"]).norm(dim=-1).numpy()
         half = size.points // 2
         for index, t in enumerate(size.times):
-            cloud = runs.arrays["cloud"][run, index].numpy()
-            ray = runs.arrays["pool"][run, _when(runs, "pool", t)].numpy()[:half]
+            cloud = runs.arrays["cloud"][run, index]
+            ray = runs.arrays["pool"][run, _when(runs, "pool", t)][:half]
             rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "normal", "distance": apart, "srel": cloud}))
             distance = watched["r"].numpy()[:half]
             rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "ray", "distance": distance, "srel": ray}))
@@ -219,7 +219,7 @@ def definition1_over_training(
         steps=max(size.times),
         seeds=seeds,
         dtype=torch.float64,
-        probes={"look": Probe(look, every=None, at=list(size.times))},
+        probes={"look": Probe(look, every=0, at=list(size.times))},
     )
     return run.frame.dropna(subset=["slope"])
 
@@ -229,13 +229,13 @@ def definition1(model: nn.Module, seed: int, pairs: int) -> dict[str, float]:
 
     Returns:
         `self_gap`: largest |S(x, x) - 1|; `slope`: log-log slope of the median gap |S - limit| over the step sizes
-        1e-4, 1e-5, 1e-6; `gap`: that gap at 1e-5; `label_gap`: largest relative change of S at step 1e-7 when the
-        labels change.
+        1e-5, 1e-6, 1e-7 (a larger step flips ReLU gates, and the gap jumps); `gap`: that gap at 1e-6; `label_gap`:
+        median relative change of S at step 1e-7 when the labels y become 2y + 1.
     """
     X, y = l1_data(2 * pairs, next(model.parameters()).shape[1], seed, "pairs")
     x_prime, x, y = X[:pairs], X[pairs:], y[pairs:]
     limit = elasticity.s_rel_limit(model, x_prime, x)
-    steps = (1e-4, 1e-5, 1e-6)
+    steps = (1e-5, 1e-6, 1e-7)
     gaps = [float((elasticity.s_rel(model, x_prime, x, y, lr) - limit).abs().median()) for lr in steps]
     small = elasticity.s_rel(model, x_prime, x, y, 1e-7)
     relabelled = elasticity.s_rel(model, x_prime, x, 2 * y + 1, 1e-7)
@@ -243,5 +243,5 @@ def definition1(model: nn.Module, seed: int, pairs: int) -> dict[str, float]:
         "self_gap": float((elasticity.s_rel(model, x, x, y, 1e-4).diagonal() - 1).abs().max()),
         "slope": float(np.polyfit(np.log(steps), np.log(gaps), 1)[0]),
         "gap": gaps[1],
-        "label_gap": float(((relabelled - small).abs() / small).max()),
+        "label_gap": float(((relabelled - small).abs() / small).median()),
     }

@@ -43,7 +43,7 @@ def phases(run: Run, seeds: list[int], size: SimpleNamespace) -> dict[str, Any]:
     t90 = drop.argmax(axis=1)
     at90 = mean_s[np.arange(len(seeds)), t90] - mean_s[:, 0]
     net = mean_s[:, -1] - mean_s[:, 0]
-    pool = run.arrays["pool"].numpy()
+    pool = run.arrays["pool"]
     falls = pool[:, thirds][:, 1:] < 0.99 * np.maximum.accumulate(pool[:, thirds], axis=1)[:, :-1]
     two = np.stack([table["near"].mean(0), table["far"].mean(0)])
     late_floor = two[:, late].min(axis=1)
