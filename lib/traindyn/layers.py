@@ -29,9 +29,7 @@ ACTIVATIONS = {
 }
 
 
-def draw(
-    parameter: Tensor, law: str, scale: float, fans: tuple[int, int], generator: torch.Generator | None
-) -> None:
+def draw(parameter: Tensor, law: str, scale: float, fans: tuple[int, int], generator: torch.Generator | None) -> None:
     """Fill `parameter` in place from an initial law, in float64 on the CPU, then cast.
 
     The same generator therefore gives the same weights in every precision and on every device. The environment
