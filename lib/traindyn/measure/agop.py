@@ -12,7 +12,7 @@ from traindyn.compute import chunk_size
 from traindyn.errors import InputError
 
 # a guess of how many numbers a network holds per input number while it is differentiated; only the chunk depends on it
-_ACTIVATIONS_PER_INPUT = 64
+_ACTIVATIONS_PER_INPUT = 1024
 
 
 def _check(model: Callable[[Tensor], Tensor], X: Tensor) -> None:
