@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from traindyn.compute import chunk_size
 from traindyn.errors import InputError, choose
@@ -21,15 +22,13 @@ DIRECTIONS = ("gaussian", "sphere")
 
 
 def _inputs(X: Tensor, X2: Tensor | None) -> tuple[Tensor, Tensor]:
-    for name, value in (("X", X), ("X2", X2)):
-        if value is None:
-            continue
+    other = X if X2 is None else X2
+    for name, value in (("X", X), ("X2", other)):
         if value.dim() != 2 or not value.is_floating_point():
             raise InputError(
                 f"{name}: expected floating-point inputs of shape (n, d), got {value.dtype} of shape "
                 f"{tuple(value.shape)}; flatten images with X.flatten(1)"
             )
-    other = X if X2 is None else X2
     if X.shape[1] != other.shape[1]:
         raise InputError(f"X and X2: expected the same input dimension, got {X.shape[1]} and {other.shape[1]}")
     return X, other
@@ -164,16 +163,6 @@ class _Covariance:
         return _Covariance(self.a / 2, self.b / 2, gap.clamp_min(0)), _order0(angle)
 
 
-def _bias_variance(name: str, law: bool | str, init_std: float) -> float:
-    if law is False or law == "zero":
-        return 0.0
-    if law == "normal":
-        return init_std**2
-    raise InputError(
-        f"{name}: expected False, 'zero' or 'normal', got {law!r}; uniform biases leave no closed form in the limit"
-    )
-
-
 def _relu_limits(
     X: Tensor, X2: Tensor | None, depth: int, init_std: float, bias: bool | str, output_bias: bool | str
 ) -> tuple[Tensor, Tensor]:
@@ -181,16 +170,18 @@ def _relu_limits(
     X, X2 = _inputs(X, X2)
     if depth < 1:
         raise InputError(f"depth: expected at least 1 weight layer, got {depth}")
-    laws = [bias] * (depth - 1) + [output_bias]
-    variances = [_bias_variance("bias", law, init_std) for law in laws]
+    variance = {False: 0.0, "zero": 0.0, "normal": init_std**2}
+    for name, law in (("bias", bias), ("output_bias", output_bias)):
+        if law not in variance:
+            raise InputError(f"{name}: expected False, 'zero' or 'normal', got {law!r}; no other law has a closed form")
     a, b, angle = _geometry(X, X2)
     width = X.shape[1]
     features = _Covariance(a**2 / width, b**2 / width, 2 * (angle / 2).sin() ** 2)
     ntk, derivative = torch.zeros_like(angle), torch.zeros_like(angle)
-    for layer, (law, variance) in enumerate(zip(laws, variances, strict=True)):
+    for layer, law in enumerate([bias] * (depth - 1) + [output_bias]):
         # the gradient in this layer's own weights does not carry their variance: W enters as W/sqrt(fan_in)
         ntk = init_std**2 * derivative * ntk + features.cross + (law is not False)
-        signal = features.affine(init_std**2, variance)
+        signal = features.affine(init_std**2, variance[law])
         if layer + 1 < depth:
             features, derivative = signal.relu()
     return signal.cross, ntk
@@ -300,13 +291,11 @@ def random_features(
     # about four arrays of (rows, chunk) live at once
     size = chunk or chunk_size(4 * (len(X) + len(X2)) * X.element_size(), m, X.device)
     for start in range(0, m, size):
-        rows = slice(start, start + size)
-        pairs = [
-            torch.func.jvp(function, (z,), (torch.ones_like(z),)) for z in (X @ weights[rows].T, X2 @ weights[rows].T)
-        ]
-        (value, slope), (value2, slope2) = pairs
+        W = weights[start : start + size].T
+        # the derivative along ones is sigma' entry by entry
+        (value, slope), (value2, slope2) = (jvp(function, (Z @ W,), (Z.new_ones(len(Z), W.shape[1]),)) for Z in (X, X2))
         if train != "first":
             features += value @ value2.T
         if train != "second":
-            derivatives += (slope if outer is None else slope * outer[rows] ** 2) @ slope2.T
+            derivatives += (slope if outer is None else slope * outer[start : start + size] ** 2) @ slope2.T
     return (features + derivatives * (X @ X2.T)) / m
