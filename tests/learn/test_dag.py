@@ -196,5 +196,7 @@ def test_bad_graphs_are_named():
         DagNet([torch.ones(3, 2, dtype=torch.bool)], in_degrees=[torch.ones(2)])
     with pytest.raises(InputError, match="drop"):
         densenet(3, 4, 2, drop=1.0)
+    with pytest.raises(InputError, match="refeed"):
+        densenet(3, 4, 2, refeed="input")
     with pytest.raises(InputError, match="normalizer"):
         densenet(3, 4, 2, normalizer="survivng")

@@ -9,7 +9,7 @@ import torch
 from traindyn.compute import generator
 from traindyn.errors import InputError
 from traindyn.learn.targets import Norm, Polynomial, target
-from traindyn.measure.agop import agop, alignment
+from traindyn.measure.agop import agop, alignment, baselines
 
 
 def gaussian(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -62,6 +62,12 @@ def test_any_polynomial_against_quadrature():
     y = y.detach()
     variance = (W * y**2).sum() - (W * y).sum() ** 2
     assert f.variance(3) == pytest.approx(float(variance), rel=1e-11)
+
+
+@pytest.mark.parametrize("rank, cosine", [(2, 0.1414), (3, 0.1445), (4, 0.1826), ("full", 1.0)])
+def test_isotropic_references_in_100_dimensions(rank, cosine):
+    H = target(rank).egop(100, dtype=torch.float64)
+    assert baselines(H)["isotropic"] == pytest.approx(cosine, abs=5e-5)
 
 
 @pytest.mark.parametrize("rank, variance", [(2, 1.0), (3, 14.0), (4, 4.0)])

@@ -347,13 +347,13 @@ def test_nqm_reset_and_copy():
     X, model = gaussian(6, 4), Scaled(4, 30).double()
     nqm = NQM(model)
     twin = copy.deepcopy(nqm)
-    steps = [gaussian(*p.shape, seed=5) for p in nqm.parameters()]
+    steps = [gaussian(*p.shape, seed=5) for p in nqm.network.parameters()]
     move(nqm, steps, 1.0)
     model.reset(generator(3, "init"))
     for one in (nqm, twin):
         one.reset(generator(3, "init"))
         torch.testing.assert_close(one(X), model(X), rtol=1e-14, atol=1e-15)
-        for p, q in zip(one.parameters(), model.parameters(), strict=True):
+        for p, q in zip(one.network.parameters(), model.parameters(), strict=True):
             assert torch.equal(p, q)
     move(nqm, steps, 1.0)
     taylor = quadratize(model)
@@ -381,3 +381,51 @@ def test_bad_input_is_named():
         NQM(FCN(3, 4, 3))
     with pytest.raises(InputError, match="ReLU"):
         NQM(FCN(3, 4, 2, activation="tanh"))
+
+
+BUILDERS = {
+    "linear": lambda seed: linearize(FCN(3, 8, 2, generator=generator(seed, "init")).double()),
+    "quadratic": lambda seed: quadratize(FCN(3, 8, 2, generator=generator(seed, "init")).double()),
+    "nqm": lambda seed: NQM(FCN(3, 8, 2, generator=generator(seed, "init")).double()),
+}
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_use_inside_other_transformations(name):
+    """Kernels, Hessians, input gradients and many seeds at once all differentiate or batch these models again."""
+    X = gaussian(5, 3)
+    models = [BUILDERS[name](seed) for seed in range(3)]
+    for seed, model in enumerate(models):
+        move(model, [gaussian(*p.shape, seed=seed) for p in model.parameters() if p.requires_grad], 0.5)
+    # many seeds at once
+    params, buffers = torch.func.stack_module_state(models)
+    stacked = vmap(lambda p, b: functional_call(models[0], (p, b), (X,)))(params, buffers)
+    torch.testing.assert_close(stacked, torch.stack([m(X) for m in models]), rtol=1e-12, atol=1e-13)
+    # gradients in the parameters, sample by sample, against ordinary backward passes
+    model = models[0]
+    trained = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    J = vmap(jacrev(lambda p, x: functional_call(model, p, (x[None],))[0]), (None, 0))(
+        {k: p.detach() for k, p in trained.items()}, X
+    )
+    for i in range(len(X)):
+        rows = torch.autograd.grad(model(X)[i], list(trained.values()))
+        for row, key in zip(rows, trained, strict=True):
+            torch.testing.assert_close(J[key][i], row, rtol=1e-11, atol=1e-12)
+    # Hessian-vector products: zero for the linear model alone
+    grads = torch.autograd.grad(model(X).sum(), list(trained.values()), create_graph=True)
+    v = [torch.ones_like(p) for p in trained.values()]
+    inner = sum((g * w).sum() for g, w in zip(grads, v, strict=True))
+    curvature = (
+        sum(float(h.square().sum()) for h in torch.autograd.grad(inner, list(trained.values()), materialize_grads=True))
+        if inner.requires_grad
+        else 0.0
+    )
+    assert (curvature == 0) == (name == "linear")
+    # input gradients, and values without a graph
+    Z = X.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(model(Z).sum(), Z)
+    step = 1e-6 * gaussian(*X.shape, seed=8)
+    change = float((model(X + step) - model(X - step)).sum()) / 2
+    assert change == pytest.approx(float((gradient * step).sum()), rel=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(model(X), model(Z).detach(), rtol=0, atol=0)

@@ -141,10 +141,8 @@ class DagNet(Network):
         generator: CPU generator of the initial draw.
 
     Attributes:
-        in_dim: number of inputs.
-        width: m of Definition 2.2.7, the least in-degree among the neurons that are not in the input or first layer;
-            None where there is no such neuron.
-        n_edges: number of weights.
+        in_dim, n_edges: numbers of inputs and of weights.
+        width: m of Definition 2.2.7, the least in-degree beyond the first layer; None where there is no such neuron.
 
     Raises:
         InputError: the graph is empty, has a cycle or a repeated edge, or a mask has another shape or an empty row.
@@ -211,7 +209,7 @@ class DagNet(Network):
 
 
 def drop_edges(masks: Sequence[Tensor], drop: float, generator: torch.Generator | None = None) -> list[Tensor]:
-    """Remove each edge independently with probability `drop` (appendix A.1; the printed law keeps with probability p).
+    """Remove each edge independently with probability `drop` (appendix A.1; as printed, that keeps with probability p).
 
     A neuron that would lose all its edges draws again, because without an edge it would be an input.
 
@@ -221,7 +219,7 @@ def drop_edges(masks: Sequence[Tensor], drop: float, generator: torch.Generator 
         generator: CPU generator.
 
     Raises:
-        InputError: `drop` is outside [0, 1).
+        InputError: `drop` lies outside [0, 1).
     """
     if not 0 <= drop < 1:
         raise InputError(f"drop: expected a probability in [0, 1), got {drop}")
@@ -243,14 +241,17 @@ def dense_masks(in_dim: int, widths: Sequence[int], *, refeed: bool | str = True
         widths: neurons of every layer, the output layer included.
         refeed: what a layer sees: True, the input and all earlier layers (eq. (A.5)); "hidden", all earlier hidden
             layers, the input only in the first one; False, the layer before it alone (eq. (A.4), an FCN).
+
+    Raises:
+        InputError: `refeed` is none of these.
     """
+    if refeed not in (True, False, "hidden"):
+        raise InputError(f"refeed: expected True, False or 'hidden', got {refeed!r}")
     masks, seen = [], in_dim
     for layer, width in enumerate(widths):
         mask = torch.ones(width, seen, dtype=torch.bool)
-        if layer and refeed == "hidden":
-            mask[:, :in_dim] = False
-        elif layer and not refeed:
-            mask[:, : seen - widths[layer - 1]] = False
+        if layer and refeed is not True:
+            mask[:, : in_dim if refeed == "hidden" else seen - widths[layer - 1]] = False
         masks.append(mask)
         seen += width
     return masks

@@ -220,20 +220,16 @@ def _two_layers(model: nn.Module) -> tuple[str, str, nn.Module, nn.Module]:
 
 
 class _Gated(nn.Module):
-    """A linear layer whose output passes where the layer's frozen copy has a positive pre-activation."""
+    """A linear layer whose output passes where a frozen copy of it has a positive pre-activation."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, frozen: nn.Module) -> None:
         super().__init__()
-        self.layer = layer
-        for name, parameter in layer.named_parameters():
-            self.register_buffer(f"{name}0", parameter.detach().clone())
+        self.layer, self.frozen = layer, frozen
 
     def forward(self, a: Tensor) -> Tensor:
-        frozen = {name: getattr(self, f"{name}0") for name, _ in self.layer.named_parameters()}
         # 1 where > 0, else 0: torch takes 0 for the derivative of the ReLU at 0, and so do the Taylor models above.
         # A gate of numbers, because multiplying by a boolean mask costs about twice as much.
-        gate = functional_call(self.layer, frozen, (a.detach(),)).sign().relu()
-        return self.layer(a) * gate
+        return self.layer(a) * self.frozen(a).detach().sign().relu()
 
 
 class NQM(nn.Module):
@@ -246,8 +242,8 @@ class NQM(nn.Module):
     factor) are those of the given network; a frozen layer stays frozen. Cost: one matrix product per forward pass more
     than the network, about 1.5 times its training step where nested forward mode takes 6 to 15.
 
-    The network is copied. `network` holds the trainable weights under the network's own names; it shares them with
-    the gated form that `forward` runs, and is not itself called.
+    The network is copied. `network` holds the trainable weights under the network's own names, `frozen` the first layer
+    at expansion; `forward` runs the network's own code around these two.
 
     `reset(generator)` draws new weights from the network's own `reset` and freezes the gates there. A network without
     `reset` gives a model without it. The expansion point of the second layer does not enter the model.
@@ -263,15 +259,25 @@ class NQM(nn.Module):
     def __init__(self, two_layer: nn.Module) -> None:
         super().__init__()
         self.network = deepcopy(two_layer)
+        self.frozen = deepcopy(_two_layers(self.network)[2])
+        for parameter in self.frozen.parameters():
+            parameter.requires_grad_(False)
         self._freeze()
 
     def _freeze(self) -> None:
         first_name, gate_name, first, second = _two_layers(self.network)
-        # a second copy of the structure around the same two layers, so that the network's own reset keeps working
+        self.frozen.load_state_dict(first.state_dict())
+        # a second copy of the structure around the same layers, so that the network's own reset keeps working. It is
+        # not registered: functional_call does not restore a module that can be reached under two names (torch 2.13)
         gated = deepcopy(self.network, {id(first): first, id(second): second})
-        gated.set_submodule(first_name, _Gated(first))
+        gated.set_submodule(first_name, _Gated(first, self.frozen))
         gated.set_submodule(gate_name, nn.Identity())
-        self.gated = gated
+        self.__dict__["gated"] = gated
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NQM:
+        super()._apply(fn, recurse)
+        self.gated._apply(fn, recurse)
+        return self
 
     @property
     def reset(self) -> Callable[..., None]:

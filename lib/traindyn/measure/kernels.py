@@ -292,7 +292,6 @@ def random_features(
     size = chunk or chunk_size(4 * (len(X) + len(X2)) * X.element_size(), m, X.device)
     for start in range(0, m, size):
         W = weights[start : start + size].T
-        # the derivative along ones is sigma' entry by entry
         (value, slope), (value2, slope2) = (jvp(function, (Z @ W,), (Z.new_ones(len(Z), W.shape[1]),)) for Z in (X, X2))
         if train != "first":
             features += value @ value2.T
