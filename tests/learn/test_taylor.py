@@ -255,7 +255,8 @@ class Scaled(Network):
     def __init__(self, d: int, m: int, c: int = 1, bias: bool | str = False):
         super().__init__()
         self.first, self.act = Linear(d, m, bias=bias), Activation("relu")
-        self.second, self.factor = Linear(m, c, bias=bias), 1 / m
+        self.second = Linear(m, c, bias=bias)
+        self.register_buffer("factor", torch.full((1,), 1 / m))
 
     def reset(self, generator=None):
         self.first.reset(generator)

@@ -34,8 +34,7 @@ def longest_path_layers(edges: Iterable[tuple[Vertex, Vertex]]) -> list[list[Ver
     Raises:
         InputError: there is no edge, an edge stands twice, or the graph has a cycle.
     """
-    edges = list(edges)
-    if not edges:
+    if not (edges := list(edges)):
         raise InputError("graph: expected at least one edge, got none")
     if len(set(edges)) < len(edges):
         raise InputError("graph: an edge stands twice; each edge is one weight")
@@ -158,10 +157,8 @@ class DagNet(Network):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(graph, Mapping):
-            graph = [(u, v) for v, predecessors in graph.items() for u in predecessors]
-        else:
-            graph = list(graph)
+        is_mapping = isinstance(graph, Mapping)
+        graph = [(u, v) for v, sources in graph.items() for u in sources] if is_mapping else list(graph)
         plan = _plan_of_masks(graph) if graph and isinstance(graph[0], Tensor) else _plan_of_edges(graph)
         counted = [mask.sum(dim=1) for mask in plan.masks]
         degrees = counted if in_degrees is None else list(in_degrees)
@@ -174,7 +171,8 @@ class DagNet(Network):
             _Masked(mask, degree, init_std, generator) for mask, degree in zip(plan.masks, degrees, strict=True)
         )
         self.activations = nn.ModuleList(Activation(activation) for _ in plan.masks)
-        self.output_activation = Activation(output_activation)
+        # the identity is no `Activation`: `layers.activations` reads hidden neurons alone
+        self.output_activation = nn.Identity() if output_activation == "linear" else Activation(output_activation)
         self._place_outputs(plan)
 
     @property
@@ -197,12 +195,9 @@ class DagNet(Network):
         values = x
         for index, (layer, activation, kind) in enumerate(zip(self.layers, self.activations, self.kinds, strict=True)):
             z = layer(values)
-            if kind == "output":
-                f = self.output_activation(z)
-            elif kind == "hidden":
-                f = activation(z)
-            else:
-                f = torch.where(getattr(self, f"is_output{index}"), self.output_activation(z), activation(z))
+            f = z if kind == "output" else activation(z)
+            if kind != "hidden":
+                f = torch.where(getattr(self, f"is_output{index}"), self.output_activation(z), f)
             values = torch.cat([values, f], dim=1)
         out = values[:, self.outputs]
         return out.squeeze(1) if len(self.outputs) == 1 else out

@@ -70,12 +70,12 @@ class Polynomial:
             raise InputError(f"d: the target '{self.name}' needs at least {self.min_dim} input dimensions, got {d}")
 
     def _derivative(self, i: int) -> dict[tuple[int, ...], float]:
-        derived: dict[tuple[int, ...], float] = {}
+        derived = {}
         for key, coefficient in self.terms.items():
             if power := key.count(i):
                 rest = list(key)
                 rest.remove(i)
-                derived[tuple(rest)] = derived.get(tuple(rest), 0.0) + coefficient * power
+                derived[tuple(rest)] = coefficient * power
         return derived
 
     def egop(self, d: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:
