@@ -169,6 +169,18 @@ def test_only_edges_get_gradients_and_reset_keeps_the_graph():
     assert all(torch.equal(p, q) for p, q in zip(before, again.parameters(), strict=True))
 
 
+def test_precision_does_not_change_the_graph():
+    single = densenet(5, 8, 3, generator=generator(0, "init"))
+    try:
+        torch.set_default_dtype(torch.float64)
+        double = densenet(5, 8, 3, generator=generator(0, "init"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(single.masks, double.masks, strict=True))
+    for a, b in zip(single.parameters(), double.parameters(), strict=True):
+        assert b.dtype == torch.float64 and torch.equal(a, b.float())
+
+
 def test_bottlenecks_and_a_nonlinear_output():
     masks = dense_masks(4, [6, 6, 1], refeed=False)
     masks[1][:2] = False

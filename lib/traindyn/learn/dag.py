@@ -1,6 +1,6 @@
 r"""Networks on an arbitrary directed acyclic graph (DAG): every vertex is a neuron, every edge a weight.
 
-Liu, Zhu, Belkin (2022); Zhu's thesis, Definition 2.2.2. The neurons are grouped by the length of the longest path
+Zhu, Liu, Belkin (2022); Zhu's thesis, Definition 2.2.2. The neurons are grouped by the length of the longest path
 from an input, so that a forward pass is one masked matrix product per group and not a loop over neurons.
 """
 
@@ -18,7 +18,6 @@ from traindyn.layers import Activation, draw
 from traindyn.learn.models import Network
 
 Vertex = Hashable
-NORMALIZERS = ("surviving", "original")
 
 
 def longest_path_layers(edges: Iterable[tuple[Vertex, Vertex]]) -> list[list[Vertex]]:
@@ -68,8 +67,7 @@ class _Plan:
     outputs: list[int]
 
 
-def _plan_of_edges(edges: Iterable[tuple[Vertex, Vertex]]) -> _Plan:
-    edges = list(edges)
+def _plan_of_edges(edges: list[tuple[Vertex, Vertex]]) -> _Plan:
     layers = longest_path_layers(edges)
     position = {vertex: i for i, vertex in enumerate(v for layer in layers for v in layer)}
     masks, rows, seen = [], {}, len(layers[0])
@@ -104,8 +102,7 @@ class _Masked(nn.Module):
         super().__init__()
         self.init_std = init_std
         self.weight = nn.Parameter(torch.empty(mask.shape))
-        # numbers, because a product with a boolean mask costs about twice as much; the integers keep the multiplier
-        # exact where the network is cast to another precision
+        # a mask of numbers, because a product with booleans is slower; integer degrees are exact in every precision
         self.register_buffer("mask", mask.to(self.weight.dtype))
         self.register_buffer("in_degrees", in_degrees)
         self.reset(generator)
@@ -218,13 +215,17 @@ def drop_edges(masks: Sequence[Tensor], drop: float, generator: torch.Generator 
     """
     if not 0 <= drop < 1:
         raise InputError(f"drop: expected a probability in [0, 1), got {drop}")
+
+    def kept(mask: Tensor) -> Tensor:
+        # float64 whatever torch's default: the same generator gives the same graph in every precision
+        return mask & (torch.rand(mask.shape, dtype=torch.float64, generator=generator) >= drop)
+
     dropped = []
     for mask in masks:
-        kept = mask & (torch.rand(mask.shape, generator=generator) >= drop)
-        while not (alive := kept.any(dim=1)).all():
-            empty = ~alive
-            kept[empty] = mask[empty] & (torch.rand(kept[empty].shape, generator=generator) >= drop)
-        dropped.append(kept)
+        thin = kept(mask)
+        while (empty := ~thin.any(dim=1)).any():
+            thin[empty] = kept(mask[empty])
+        dropped.append(thin)
     return dropped
 
 
@@ -280,13 +281,13 @@ def densenet(
         activation: name in `layers.ACTIVATIONS`.
         refeed: as in `dense_masks`.
         normalizer: "surviving", the in-degree after dropping (the DAG network of Definition 2.2.2), or "original", the
-            in-degree before it (appendix A.1 as printed: pre-activations have 1 - drop times the variance).
+            in-degree before it (appendix A.1 as printed: 1 - drop times the variance).
         init_std: standard deviation of the weights.
 
     Raises:
-        InputError: depth < 1, or `drop` is outside [0, 1).
+        InputError: an unknown name, depth < 1, or `drop` outside [0, 1).
     """
-    choose("normalizer", normalizer, NORMALIZERS)
+    choose("normalizer", normalizer, ("surviving", "original"))
     if depth < 1:
         raise InputError(f"depth: expected at least 1 weight layer, got {depth}")
     dense = dense_masks(in_dim, [width] * (depth - 1) + [out_dim], refeed=refeed)
