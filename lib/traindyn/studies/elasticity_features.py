@@ -21,6 +21,7 @@ VARIANTS = {
     "printed signs": ("printed", "printed", 1.0),
     "small start": ("printed", "right", 0.001),
 }
+SHOWN = ("printed M", "M of Eq. 3", "small start")  # those whose S is drawn
 
 
 def gradient_gap(seeds: Sequence[int], classes: int, per_class: int, p: int, lam: float = 1.0) -> dict[str, list]:
