@@ -77,23 +77,24 @@ class Probe:
         return step == last or step in self.at or (self.every > 0 and step % self.every == 0)
 
 
-def test_loss(X: Tensor, y: Tensor, loss: losses.Loss = "mse", every: int = 1) -> Probe:
-    """Return a probe of the loss on a test set: column `test_loss`.
+def loss_on(X: Tensor, y: Tensor, loss: losses.Loss = "mse", every: int = 1, name: str = "test_loss") -> Probe:
+    """Return a probe of the loss on another set (X, y): column `name`.
 
     Args:
-        X, y: the test set, shape (n, ...).
+        X, y: the set, shape (n, ...).
         loss: a name of `losses.LOSSES`, or a callable.
         every: steps between two looks.
+        name: the column.
     """
 
     def fn(state: State) -> dict[str, Tensor]:
         with torch.no_grad():
-            return {"test_loss": losses.value(loss, state.predict(X), y)}
+            return {name: losses.value(loss, state.predict(X), y)}
 
     return Probe(fn, every)
 
 
-def error(X: Tensor, y: Tensor, every: int = 1, name: str = "error") -> Probe:
+def error_on(X: Tensor, y: Tensor, every: int = 1, name: str = "test_error") -> Probe:
     """Return a probe of the fraction of misclassified samples of (X, y): column `name`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Networks of one architecture side by side: their weights as rows of one matrix, their losses and gradients at once."""
+"""Networks of one architecture side by side: weights as rows of one matrix, all losses and gradients at once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Stack:
     (torch.func.vmap; for a single row it is called plainly), differentiated, and recorded once as a list of tensor
     operations that is replayed at every step. The replay has no autograd bookkeeping, which is what most of a small
     network's step costs. A module whose operations cannot be recorded is differentiated afresh at every step.
+    Stacks of the same architecture may share the table `recorded`.
 
     Args:
         models: networks of one architecture, already drawn; the first becomes `module`, the template.
@@ -64,7 +65,7 @@ class Stack:
             self.params[name] = self.flat[:, start:stop].view(self.runs, *shape)
             start = stop
         self._own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        self._recorded: dict[Any, Callable[..., tuple[Tensor, list[Tensor]]]] = {}
+        self.recorded: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
         self.bind(0)
 
     def _stack_fixed(self, models: list[nn.Module]) -> dict[str, Tensor]:
@@ -140,11 +141,11 @@ class Stack:
         rows = (*self.params.values(), *self.fixed.values())
         tensors = [values[0] for values in rows] if single else list(rows)
         tensors += [X[0], y[0]] if single and not shared else [X, y]
-        key = (X.shape, y.shape, shared)
-        if key not in self._recorded:
+        key = (self.runs, X.shape, y.shape, shared)
+        if key not in self.recorded:
             step = self._step(shared)
-            self._recorded[key] = _record(step, tensors) if self.trace else step
-        values, *gradients = self._recorded[key](*tensors)
+            self.recorded[key] = _record(step, tensors) if self.trace else step
+        values, *gradients = self.recorded[key](*tensors)
         return values.reshape(self.runs), torch.cat([g.reshape(self.runs, -1) for g in gradients], 1)
 
     def bytes_per_run(self, X: Tensor, y: Tensor) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,10 +56,15 @@ class Job:
     dtype: torch.dtype
     device: torch.device
     trace: bool
+    recorded: list[tuple[nn.Module, dict]] = field(default_factory=list)
 
     def loop(self, specs: list[Spec]) -> Loop:
         """Return the loop that trains these runs together."""
         stack = Stack([self.build(spec.index) for spec in specs], self.loss, self.dtype, self.device, self.trace)
+        if self.recorded and alike(self.recorded[0][0], stack.module):
+            stack.recorded = self.recorded[0][1]  # a later chunk replays what the first one recorded
+        else:
+            self.recorded[:] = [(stack.module, stack.recorded)]
         feed = self.feed(specs)
         epoch = 1 if feed.streams else max(1, feed.n // (self.batch_size or feed.n))
         recorder = Recorder(len(specs), self.probes, self.steps, feed.full_batch, self.record, epoch)
@@ -130,6 +136,10 @@ def _same(a: Any, b: Any) -> bool:
         return False
 
 
+def _report(progress: Callable[[int], Any], runs: int, done: int, loop: Loop) -> None:
+    progress(done * runs)
+
+
 def train(job: Job, specs: list[Spec], together: int, progress: Callable[[int], Any]) -> list[Trained]:
     """Train all runs, `together` at a time; halve that wherever the device's memory does not hold them.
 
@@ -145,7 +155,7 @@ def train(job: Job, specs: list[Spec], together: int, progress: Callable[[int], 
         part = specs[start : start + together]
         try:
             loop = job.loop(part)
-            outcome = loop.run(lambda done, loop, runs=len(part): progress(done * runs))
+            outcome = loop.run(partial(_report, progress, len(part)))
         except torch.OutOfMemoryError:
             if together == 1:
                 raise

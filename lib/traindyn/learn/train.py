@@ -18,12 +18,12 @@ from traindyn.errors import InputError, choose
 from traindyn.learn.feed import Source
 from traindyn.learn.loop import Stop
 from traindyn.learn.optim import Rule
-from traindyn.learn.probes import Probe, State, error, test_loss, weight_distance
+from traindyn.learn.probes import Probe, State, error_on, loss_on, weight_distance
 from traindyn.learn.rates import Cyclical, plans, ratio
 from traindyn.learn.run import Models, Run
 from traindyn.learn.together import Job, Spec, Trained, size, train
 
-__all__ = ["Cyclical", "Probe", "Run", "State", "Stop", "error", "fit", "test_loss", "weight_distance"]
+__all__ = ["Cyclical", "Probe", "Run", "State", "Stop", "error_on", "fit", "loss_on", "weight_distance"]
 
 VARY = ("init", "data", "order")
 
@@ -112,7 +112,7 @@ def fit(
 
     specs = [Spec(index, seed, plan) for index, seed in enumerate(given) for plan in plan_list]
     job = Job(
-        build=_builder(model, seeds is not None, own["init"]),
+        build=_builder(model, seeds is not None, own["init"], dtype),
         source=source,
         order_seeds=own["order"],
         loss=loss,
@@ -145,7 +145,7 @@ def fit(
 
 
 def _builder(
-    model: nn.Module | Callable[[int], nn.Module], drawn: bool, init_seeds: list[int]
+    model: nn.Module | Callable[[int], nn.Module], drawn: bool, init_seeds: list[int], dtype: torch.dtype
 ) -> Callable[[int], nn.Module]:
     """Return the function position of a seed -> freshly drawn network.
 
@@ -153,11 +153,12 @@ def _builder(
         model: as in `fit`.
         drawn: seeds were given, so a network with `reset` draws its weights from them.
         init_seeds: the initialisation seed of every position.
+        dtype: of the weights, from the draw on: rounding them to float32 first would move a float64 trajectory.
     """
     if not isinstance(model, nn.Module):
         if not callable(model):
             raise InputError(f"model: expected a network or a function seed -> network, got {type(model).__name__}")
-        return lambda index: _network(model(init_seeds[index]))
+        return lambda index: _called(model, init_seeds[index], dtype)
     if drawn and not hasattr(model, "reset") and len(set(init_seeds)) > 1:
         raise InputError(
             "model: a network without reset(generator) cannot start from several seeds; give a function "
@@ -165,7 +166,7 @@ def _builder(
         )
 
     def build(index: int) -> nn.Module:
-        network = copy.deepcopy(model)
+        network = copy.deepcopy(model).to(dtype)
         if drawn and hasattr(network, "reset"):
             network.reset(generator(init_seeds[index], "init"))
         return network
@@ -173,10 +174,17 @@ def _builder(
     return build
 
 
-def _network(model: Any) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model: the function returned {type(model).__name__}; expected a torch.nn.Module")
-    return model
+def _called(model: Callable[[int], nn.Module], seed: int, dtype: torch.dtype) -> nn.Module:
+    """Return model(seed), built with `dtype` as torch's default."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        network = model(seed)
+    finally:
+        torch.set_default_dtype(before)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"model: the function returned {type(network).__name__}; expected a torch.nn.Module")
+    return network
 
 
 def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:

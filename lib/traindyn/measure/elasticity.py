@@ -7,8 +7,8 @@ All three definitions ask for a fictitious SGD step $w^+(x) = w - \eta \nabla_w 
     Definition 2:  S(x', x) -> Q(x'; dz(x')) / Q(x; dz(x)),   dz(x') = -K(x', x) (p(x) - e_y),
                    Q(x; v) = v^T (diag p(x) - p(x) p(x)^T) v
 
-Predictions change by about eta, divergences by about eta^2, so everything here runs in float64 whatever the model's
-own precision: in float32 a divergence of 1e-8 is rounding.
+Predictions change by about eta, divergences by about eta^2, so all of it is taken in float64 whatever the model's own
+precision: in float32 a divergence of 1e-8 is rounding. Only the kernels of the limits keep the model's precision.
 """
 
 from __future__ import annotations
@@ -138,11 +138,16 @@ def kl_limit(model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor) -> tuple[T
         The forms at x', shape (m, k), and at x, shape (k,).
     """
     points = x if x_prime is x else torch.cat([x_prime, x])
+    device = float64_device(points.device)
     with torch.no_grad():
-        p = F.softmax(model(points), dim=-1)
-    (n, c), k = p.shape, len(x)
-    kernel = empirical_ntk(model, points, x, outputs="full").reshape(n, c, k, c)
-    residual = p[n - k :] - F.one_hot(y, c).to(p)
+        logits = model(points).to(device, torch.float64)
+    (n, c), k = logits.shape, len(x)
+    p = F.softmax(logits, dim=-1)
+    kernel = empirical_ntk(model, points, x, outputs="full").to(device, torch.float64).reshape(n, c, k, c)
+    own = F.one_hot(y.to(device), c).bool()
+    others = p[n - k :].masked_fill(own, 0)
+    # p_y - 1 as minus the sum of the others: for a well-fitted sample the difference would be rounding
+    residual = torch.where(own, -others.sum(-1, keepdim=True), others)
     dz = torch.einsum("icjd,jd->ijc", kernel, residual)
     # variance of dz under p: one subtraction of like numbers, and never negative
     form = (p[:, None] * (dz - (p[:, None] * dz).sum(-1, keepdim=True)) ** 2).sum(-1)

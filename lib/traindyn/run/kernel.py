@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jupytext
 import nbformat
 import papermill
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from traindyn import files, parameters
@@ -71,18 +72,48 @@ def prepare(chapter: str, values: dict[str, Any], label: dict[str, Any] | None =
     return book
 
 
+def _manager(errors: IO[bytes]) -> type[AsyncKernelManager]:
+    """Return a kernel manager that keeps the kernel process's own stderr (notices, crashes) off the terminal."""
+
+    class Manager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:
+            await self._async_start_kernel(**{**options, "stderr": errors})
+
+    return Manager
+
+
 def run_notebook(
     chapter: str, values: dict[str, Any], label: dict[str, Any], part: Path, log: Path, bar: bool
 ) -> nbformat.NotebookNode:
+    """Execute a chapter's notebook in a kernel.
+
+    Args:
+        chapter: the chapter's name.
+        values: its parameters.
+        label: what `_run` is in the notebook.
+        part: the folder it works in.
+        log: where the whole story of a failure goes; an older one is removed.
+        bar: show a progress bar.
+
+    Returns:
+        The executed notebook, without the cell that sets `_run`.
+
+    Raises:
+        RunFailed: a cell failed, or the kernel died.
+    """
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    root = files.project_root()
     book = prepare(chapter, values, label)
-    target = part / f".{chapter}.ipynb"
+    target, noise = part / f".{chapter}.ipynb", part / ".kernel.log"
     log.unlink(missing_ok=True)
     try:
-        with environment(kernel_environment(root)):
+        with environment(kernel_environment(files.project_root())), noise.open("wb") as errors:
             book = papermill.execute_notebook(
-                book, str(target), cwd=str(part), kernel_name="python3", progress_bar=bar, log_output=False
+                book,
+                str(target),
+                cwd=str(part),
+                kernel_name="python3",
+                progress_bar=bar,
+                kernel_manager_class=_manager(errors),
             )
     except PapermillExecutionError as error:
         said = _ANSI.sub("", "\n".join(error.traceback))
@@ -94,12 +125,14 @@ def run_notebook(
             f"{chapter}: code cell {number} ('{first[:60]}') failed: {error.ename}: {value[:300]}; "
             f"the traceback is in {shown(log)}"
         ) from error
-    except (DeadKernelError, CellTimeoutError) as error:
-        files.write_text(log, f"{type(error).__name__} in {chapter}: {error}\n")
+    except DeadKernelError as error:
+        said = noise.read_text(encoding="utf-8", errors="replace")
+        files.write_text(log, f"{type(error).__name__} in {chapter}: {error}\n\n{_ANSI.sub('', said)}\n")
         raise RunFailed(
             f"{chapter}: the kernel died (out of memory, or killed); try a smaller preset or size; log: {shown(log)}"
         ) from error
     target.unlink(missing_ok=True)
+    noise.unlink(missing_ok=True)
     book.cells = [cell for cell in book.cells if "injected-run" not in cell.metadata.get("tags", [])]
     book.metadata.pop("papermill", None)
     for cell in book.cells:

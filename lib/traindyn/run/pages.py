@@ -47,18 +47,9 @@ def scorecard(book: Sequence[Findings]) -> str:
     """Return every claim of every chapter: place, statement, criterion, reported, measured, verdict per preset."""
     text = []
     for found in book:
-        main = found.outcomes[0]
-        text.append(f"## {found.title}\n\n{_sentence(found, main)}\n")
-        head = "".join(
-            f'<th scope="col">{word}</th>' for word in ("Claim", "Criterion", "Reported", "Measured", "Verdict")
-        )
         rows = "".join(_claim_row(found, claim) for claim in found.claims)
-        text.append(
-            _raw(
-                f'<div class="verdict-table scorecard"><table><thead><tr>{head}</tr></thead>'
-                f"<tbody>{rows}</tbody></table></div>"
-            )
-        )
+        table = _table("verdict-table scorecard", ("Claim", "Criterion, reported, measured", "Verdict"), rows)
+        text.append(f"## {found.title}\n\n{_sentence(found, found.outcomes[0])}\n\n{table}\n")
     return "\n".join(text)
 
 
@@ -77,30 +68,20 @@ def _sentence(found: Findings, outcome: Outcome) -> str:
 
 
 def _claim_row(found: Findings, claim: Claim) -> str:
-    main = found.outcomes[0]
-    record = main.records[claim.id]
+    record = found.outcomes[0].records[claim.id]
     link = f"../chapters/{found.chapter}/{found.chapter}.html#{claim.anchor}"
     name = claim.id.split(".", 1)[1]
-    criterion = (
-        f"<details><summary>{_criterion_summary(claim)}</summary>{parts_table(claim, record['parts'])}</details>"
-    )
-    measured = _measured(claim, main) + "".join(
-        f"<details><summary>{_run_name(outcome)}</summary>{_measured(claim, outcome)}</details>"
-        for outcome in found.outcomes[1:]
-        if claim.id in outcome.records
-    )
-    verdicts = "".join(_verdict(found, claim, outcome) for outcome in found.outcomes if claim.id in outcome.records)
-    cells = [
-        ("Claim", f'<a href="{link}"><code>{name}</code></a><br>{rich(claim.where)}<p>{rich(claim.states)}</p>'),
-        ("Criterion", criterion if claim.parts else rich(claim.not_testable or "")),
-        ("Reported", _reported(claim.reported)),
-        ("Measured", measured),
-        ("Verdict", verdicts),
-    ]
+    known = [outcome for outcome in found.outcomes if claim.id in outcome.records]
+    parts = parts_table(claim, record["parts"])
+    criterion = f"<details><summary>{_criterion_summary(claim)}</summary>{parts}</details>" if claim.parts else ""
+    rows = [("criterion", criterion or rich(claim.not_testable or "")), ("reported", _reported(claim.reported))]
+    rows += [(f"measured, {_run_name(outcome)}", _measured(claim, outcome)) for outcome in known]
+    facts = "".join(f"<dt>{word}</dt><dd>{said}</dd>" for word, said in rows)
     return (
         f'<tr data-verdict="{record["verdict"]}">'
-        + "".join(f'<td data-label="{label}">{cell}</td>' for label, cell in cells)
-        + "</tr>"
+        f'<td><a href="{link}"><code>{name}</code></a><br>{rich(claim.where)}<p>{rich(claim.states)}</p></td>'
+        f"<td><dl>{facts}</dl></td>"
+        f"<td>{''.join(_verdict(found, claim, outcome) for outcome in known)}</td></tr>"
     )
 
 
@@ -169,29 +150,22 @@ def errata(book: Sequence[Findings]) -> str:
 
 
 def _errata_table(entries: Sequence[tuple[Findings, Claim, Erratum]]) -> str:
-    words = ("Where", "What is printed", "What we find", "Status", "Demonstrated")
-    head = "".join(f'<th scope="col">{word}</th>' for word in words)
     rows = ""
     for found, claim, erratum in entries:
-        page = f"../chapters/{found.chapter}/{found.chapter}.html"
+        link = f"../chapters/{found.chapter}/{found.chapter}.html#{erratum.evidence.lower()}"
         verdict = found.outcomes[0].records[claim.id]["verdict"]
         version = f"<br>{rich(erratum.version)}" if erratum.version else ""
-        cells = (
-            f"{html.escape(found.title)}<br>{rich(claim.where)}{version}",
-            rich(erratum.printed),
-            rich(erratum.right),
-            html.escape(erratum.status),
-            f'<a href="{page}#{erratum.evidence.lower()}">the cell</a><br>{badge(verdict)}',
+        rows += (
+            f"<tr><td>{html.escape(found.title)}<br>{rich(claim.where)}{version}</td>"
+            f"<td><dl><dt>printed</dt><dd>{rich(erratum.printed)}</dd>"
+            f"<dt>we find</dt><dd>{rich(erratum.right)}</dd></dl></td>"
+            f'<td>{html.escape(erratum.status)}<br>{badge(verdict)}<br><a href="{link}">see the cell</a></td></tr>'
         )
-        rows += "<tr>" + "".join(f'<td data-label="{w}">{c}</td>' for w, c in zip(words, cells, strict=True)) + "</tr>"
-    return _raw(f'<div class="errata-table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>')
+    return _table("errata-table", ("Where", "What is printed, what we find", "Status"), rows)
 
 
 def chapters(book: Sequence[Findings]) -> str:
     """Return the table of chapters: how many claims each has and how they came out, per run."""
-    head = "".join(
-        f'<th scope="col">{word}</th>' for word in ("Chapter", "Run", "Claims", *map(str.capitalize, VERDICTS))
-    )
     rows = ""
     for found in book:
         link = f'<a href="../chapters/{found.chapter}/{found.chapter}.html">{html.escape(found.title)}</a>'
@@ -199,13 +173,11 @@ def chapters(book: Sequence[Findings]) -> str:
             tally = counts(found.claims, outcome)
             numbers = "".join(f"<td>{tally.get(verdict, 0)}</td>" for verdict in VERDICTS)
             rows += f"<tr><td>{link}</td><td>{_run_name(outcome)}</td><td>{len(found.claims)}</td>{numbers}</tr>"
-    return _raw(f'<div class="table-box"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>')
+    return _table("table-box", ("Chapter", "Run", "Claims", *map(str.capitalize, VERDICTS)), rows)
 
 
 def provenance(book: Sequence[Findings]) -> str:
     """Return where the numbers of this build come from: preset, seeds, device, precision, versions, time, memory."""
-    words = ("Chapter", "Run", "Seeds", "Precision", "Device", "Minutes", "Memory", "Revision")
-    head = "".join(f'<th scope="col">{word}</th>' for word in words)
     rows, versions = "", {}
     for found in book:
         for outcome in found.outcomes:
@@ -227,12 +199,14 @@ def provenance(book: Sequence[Findings]) -> str:
             )
             rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
-    table = _raw(f'<div class="table-box"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>')
-    return f"{table}\n\nVersions: {said}."
+    words = ("Chapter", "Run", "Seeds", "Precision", "Device", "Minutes", "Memory", "Revision")
+    return f"{_table('table-box', words, rows)}\n\nVersions: {said}."
 
 
-def _raw(text: str) -> str:
-    return f"```{{raw}} html\n{text}\n```"
+def _table(style: str, words: Sequence[str], rows: str) -> str:
+    head = "".join(f'<th scope="col">{word}</th>' for word in words)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'```{{raw}} html\n<div class="{style}">{table}</div>\n```'
 
 
 PARTS: dict[str, Callable[[Sequence[Findings]], str]] = {
