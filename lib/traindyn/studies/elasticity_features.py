@@ -124,16 +124,25 @@ def random_features(seed: int, p: int, dim: int, per_class: int) -> Tensor:
 
 
 def curves(
-    seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int, iterations: int, every: int
+    seeds: Sequence[int],
+    p: int,
+    dim: int,
+    per_class: int,
+    draws: int,
+    iterations: int,
+    every: int,
+    lam: float = 1.0,
+    theta: float = 0.001,
 ) -> pd.DataFrame:
     """Return S_rel (Eq. 4) and the loss (Eq. 3) along the flow of Definition 4 on the features of Section 3.1.
 
-    lambda_1 = 1, theta = 0.001. The pair is the first training point of each class: x in class 1 is sampled, x' in
+    The pair is the first training point of each class: x in class 1 is sampled, x' in
     class 2 is watched. Both quantities are averages over the starts.
 
     Args:
         seeds: data, random layer and starts;  p, dim, per_class: sizes of the features;  draws: starts for each seed.
         iterations, every: the flow is read at t = 0, every, 2 every, ..., iterations.
+        lam, theta: lambda_1 and the time scale of the flow.
 
     Returns:
         Columns seed, variant (one of `VARIANTS`), iteration, s_rel, loss.
@@ -146,8 +155,8 @@ def curves(
         x, x_prime = h[0, 0], h[1, 0]
         W0 = starts([seed], "weights", draws, 2, p)[0]
         for variant, (reading, sign, scale) in VARIANTS.items():
-            mu = features.penalty(1.0, 2 * per_class, 2, reading)
-            out, loss = flow.outputs_and_loss(scale * W0, torch.stack([x, x_prime]), mu, 1.0, 0.001, times, sign)
+            mu = features.penalty(lam, 2 * per_class, 2, reading)
+            out, loss = flow.outputs_and_loss(scale * W0, torch.stack([x, x_prime]), mu, lam, theta, times, sign)
             s = features.s_rel(out[..., 0, :], out[..., 1, :], x @ x_prime, x @ x, 0, mu)
             columns = {"iteration": times.long().numpy(), "s_rel": s.mean(-1).numpy(), "loss": loss.mean(-1).numpy()}
             frames.append(pd.DataFrame({"seed": seed, "variant": variant, **columns}))
@@ -166,13 +175,15 @@ def thin(frame: pd.DataFrame, points: int = 120) -> pd.DataFrame:
     return frame.assign(relative=relative)[frame["iteration"].isin(wanted)]
 
 
-def movement(seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int, points: int = 200) -> pd.DataFrame:
-    """Return how much S_rel of Eq. 4 moves along the whole flow, with and without the penalty (lambda_1 = 1 or 0).
+def movement(
+    seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int, points: int = 200, lam: float = 1.0
+) -> pd.DataFrame:
+    """Return how much S_rel of Eq. 4 moves along the whole flow, with and without the penalty.
 
     Times are 0 and log-spaced from a hundredth of the fastest to forty times the slowest time scale.
 
     Args:
-        seeds, p, dim, per_class, draws: as for `curves`;  points: number of times.
+        seeds, p, dim, per_class, draws: as for `curves`;  points: number of times;  lam: lambda_1 where it is not 0.
 
     Returns:
         One row for each seed and setting: "none" (lambda_1 = 0), "eq3" (lam/K), "printed" (N lam/K), "eq3-unit" (lam/K
@@ -184,19 +195,19 @@ def movement(seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int,
         W0 = starts([seed], "weights", draws, 2, p)[0]
         plain = random_features(seed, p, dim, per_class)
         unit = plain / (plain**2).sum(-1).mean().sqrt()
-        for setting, h, lam in (
+        for setting, h, strength in (
             ("none", plain, 0.0),
-            ("eq3", plain, 1.0),
-            ("printed", plain, 1.0),
-            ("eq3-unit", unit, 1.0),
+            ("eq3", plain, lam),
+            ("printed", plain, lam),
+            ("eq3-unit", unit, lam),
         ):
-            mu = features.penalty(lam, 2 * per_class, 2, "printed" if setting == "printed" else "eq3")
+            mu = features.penalty(strength, 2 * per_class, 2, "printed" if setting == "printed" else "eq3")
             flow = features.FeatureFlow(features.moments(h))
             rates = flow.values.clamp(min=float(flow.values[-1]) * 1e-12) + mu
             ends = torch.log10(torch.stack([0.01 / rates[-1], 40 / rates[0]]))
             times = torch.cat([W0.new_zeros(1), torch.logspace(*ends.tolist(), points, dtype=W0.dtype)])
             x, x_prime = h[0, 0], h[1, 0]
-            out, _ = flow.outputs_and_loss(W0, torch.stack([x, x_prime]), mu, lam, 1.0, times)
+            out, _ = flow.outputs_and_loss(W0, torch.stack([x, x_prime]), mu, strength, 1.0, times)
             s = features.s_rel(out[..., 0, :], out[..., 1, :], x @ x_prime, x @ x, 0, mu)
             ratio = s.amax(0) / s.amin(0) - 1
             rows.append(
