@@ -252,22 +252,29 @@ def sgd_s_rel(squared: Tensor, eta: float = THETA) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def resemblance(frame: pd.DataFrame) -> pd.DataFrame:
-    """Compare the curves of `sgd_s_rel` with Eq. 14.
+def figure12_parts(frame: pd.DataFrame) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
+    """Compare the curves of `sgd_s_rel` with Eq. 14 and read the parts of Figure 12 off them.
 
     Returns:
-        One row for each panel, measure and seed: gap (largest relative distance over time), correlation (over time).
+        The parts over seeds (values within 2 % at every step, correlation over time above 0.95; each panel by
+        Definition 1, both panels by the limit), and for each panel and measure the largest relative gap and the
+        correlation.
     """
-    rows = []
-    for (panel, seed), group in frame.groupby(["panel", "seed"]):
-        table = group.pivot(index="step", columns="measure", values="s_rel")
-        reference = table.pop("eq. 14")
-        for measure, curve in table.items():
-            gap = float((curve / reference - 1).abs().max())
-            rows.append(
-                {"panel": panel, "measure": measure, "seed": seed, "gap": gap, "correlation": curve.corr(reference)}
-            )
-    return pd.DataFrame(rows)
+    table = frame.pivot(index="step", columns=["panel", "measure", "seed"], values="s_rel").sort_index(axis=1)
+    seeds = sorted(frame["seed"].unique())
+    measured, near, alike = {}, {}, {}
+    for panel in "ab":
+        reference = table[panel, "eq. 14"][seeds]
+        for label, measure in (("def1", "definition 1"), ("limit", "limit")):
+            curve, name = table[panel, measure][seeds], f"{panel}_{label}"
+            gap, correlation = (curve / reference - 1).abs().max(), curve.corrwith(reference)
+            measured |= {f"gap_{name}": gap.tolist(), f"correlation_{name}": correlation.tolist()}
+            near[name], alike[name] = gap < 0.02, correlation > 0.95
+    parts = {f"values-{panel}": near[f"{panel}_def1"].tolist() for panel in "ab"}
+    parts |= {f"shape-{panel}": alike[f"{panel}_def1"].tolist() for panel in "ab"}
+    parts["limit-values"] = (near["a_limit"] & near["b_limit"]).tolist()
+    parts["limit-shape"] = (alike["a_limit"] & alike["b_limit"]).tolist()
+    return parts, measured
 
 
 def first_within(squared: Tensor, radius: float = 1e-6) -> list[float]:
