@@ -113,8 +113,11 @@ def _may_be_constant(graph: Trace, index: int) -> bool:
     return name == "ExpandBackward0" or _is_source(name, graph.children[index])
 
 
-def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]) -> tuple[list[Entry], set[str]]:
-    """Find where expressions of wanted parameters meet the data; `constant` nodes are known not to see the data."""
+def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]) -> tuple[list[Entry], set[str], int]:
+    """Find where expressions of wanted parameters meet the data; `constant` nodes are known not to see the data.
+
+    The third result counts the numbers in the outputs of all operations that see the data.
+    """
     dynamic: list[bool] = []
     leaves: list[frozenset[str]] = []
     entries: dict[tuple[int, int], Entry] = {}
@@ -145,7 +148,8 @@ def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]
         leaves[-1] = frozenset()
     if graph.nodes and not dynamic[-1]:
         uncovered |= leaves[-1]
-    return list(entries.values()), uncovered
+    numbers = sum(math.prod(graph.shape(index)) for index, sees_data in enumerate(dynamic) if sees_data)
+    return list(entries.values()), uncovered, numbers
 
 
 def _layouts(graph: Trace, edges: list[int], out: Tensor, X: Tensor, found: dict[int, set[Layout]], seen: set) -> None:
@@ -226,7 +230,7 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> Plan:
     names = {id(parameter): name for name, parameter in wanted.items()}
     constant: set[int] = set()
     while True:
-        entries, uncovered = _entries(graph, probe, names, constant)
+        entries, uncovered, numbers = _entries(graph, probe, names, constant)
         edges = sorted({entry.edge for entry in entries})
         found = {edge: _candidates(graph.shape(edge)) for edge in edges}
         seen: set[int] = set()
@@ -249,7 +253,6 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> Plan:
                 kept.append(entry)
                 continue
         uncovered |= entry.names
-    numbers = sum(math.prod(graph.shape(index)) for index, node in enumerate(graph.nodes) if node.next_functions)
     return Plan(graph.signature, kept, uncovered, out.shape[1], 2 * numbers * out.element_size() // PROBE)
 
 

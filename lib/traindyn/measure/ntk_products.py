@@ -20,7 +20,9 @@ from torch import Tensor
 
 from traindyn.errors import InputError
 
-POINTWISE = 12  # what one element of a Gram product costs beside its dot products, in multiplications; measured
+# What an element costs beside its dot products, in multiplications, measured on a CPU: of a Gram product, of a gradient
+POINTWISE, WRITING = 12, 16
+CACHE = 2**20  # numbers that stay in a core's cache: small blocks of patches are consumed before they leave it
 
 
 @dataclass
@@ -28,7 +30,8 @@ class Outer:
     """Gradients of a weight: sum over positions of input (x) signal, for each group.
 
     inputs: function (lo, hi) -> (m, g, T, A), or token indices of shape (m, 1, T) when `tokens` is their number;
-    signals: (n, c, g, T, S); order: whether the weight is laid out (A, S) or (S, A).
+    signals: (n, c, g, T, S); order: whether the weight is laid out (A, S) or (S, A); blocks: a faster way to the
+    gradients, function (lo, hi, group, rows) -> (m, c, len(rows), A), where the layer has one.
     """
 
     inputs: Callable[[int, int], Tensor]
@@ -37,6 +40,7 @@ class Outer:
     order: str
     shape: torch.Size
     tokens: int | None = None
+    blocks: Callable[[int, int, int, slice], Tensor] | None = None
 
     def first(self) -> Outer:
         """The first sample alone."""
@@ -94,7 +98,8 @@ def gradient_cost(u: Outer, v: Outer, full: bool) -> float:
     samples = len(u.signals) * u.positions + (0 if v is u else len(v.signals) * v.positions)
     outputs = u.signals.shape[1]
     size = u.width * u.out * outputs
-    return samples * size + len(u.signals) * len(v.signals) * size * (outputs if full else 1)
+    written = (len(u.signals) + (0 if v is u else len(v.signals))) * size * WRITING
+    return samples * size + written + len(u.signals) * len(v.signals) * size * (outputs if full else 1)
 
 
 def outer_product(u: Outer, v: Outer, full: bool, budget: int, order: str | None = None) -> Tensor:
@@ -179,11 +184,15 @@ def _gradient_block(u: Outer, group: int, rows: slice, budget: int) -> Tensor:
     n, c = u.signals.shape[:2]
     signals = u.signals[:, :, group, :, rows]
     G = signals.new_empty(n, c, signals.shape[-1], u.width)
-    step = max(1, min(n, budget // max(1, 2 * signals.element_size() * u.positions * u.width * u.signals.shape[2])))
+    numbers = min(CACHE, budget // signals.element_size())
+    step = max(1, min(n, numbers // (u.positions * u.width)))
     for lo in range(0, n, step):
-        a = u.inputs(lo, min(lo + step, n))[:, group]
-        s = signals[lo : lo + step].transpose(2, 3).reshape(len(a), -1, u.positions)
-        torch.bmm(s, a, out=G[lo : lo + step].view(len(a), -1, u.width))
+        hi = min(lo + step, n)
+        if u.blocks is not None:
+            G[lo:hi] = u.blocks(lo, hi, group, rows)
+        else:
+            s = signals[lo:hi].transpose(2, 3).reshape(hi - lo, -1, u.positions)
+            torch.bmm(s, u.inputs(lo, hi)[:, group], out=G[lo:hi].view(hi - lo, -1, u.width))
     return G
 
 
