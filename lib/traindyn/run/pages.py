@@ -113,14 +113,10 @@ def _run_name(outcome: Outcome) -> str:
 
 
 def _measured(claim: Claim, outcome: Outcome) -> str:
-    items = outcome.records[claim.id]["measured"].items()
-    return (
-        "".join(
-            f'<span class="measure">{html.escape(name.replace("_", " "))}: '
-            f"<b>{html.escape(spread(value, name in claim.coarse))}</b></span>"
-            for name, value in items
-        )
-        or "–"
+    return "".join(
+        f'<span class="measure">{html.escape(name.replace("_", " "))}: '
+        f"<b>{html.escape(spread(value, name in claim.coarse))}</b></span>"
+        for name, value in outcome.records[claim.id]["measured"].items()
     )
 
 
