@@ -19,6 +19,7 @@ from traindyn.errors import InputError, nearest
 from traindyn.files import sha256_file
 
 MANIFEST = "MANIFEST.toml"
+CACHE = Path(__file__).resolve().parents[3] / "data" / "cache"  # of a checkout: what was fetched lies here
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ SHIPPED = {"digits": _digits, "mnist5k": _mnist5k, "patches": _patches}
 
 def folders(root: str | Path | None = None) -> list[Path]:
     """Return the folders that are searched for local sets: `root`, $TRAINDYN_DATA, and data/cache of the checkout."""
-    given = [root, os.environ.get("TRAINDYN_DATA"), Path(__file__).resolve().parents[3] / "data" / "cache"]
+    given = [root, os.environ.get("TRAINDYN_DATA"), CACHE]
     return [Path(folder) for folder in given if folder]
 
 

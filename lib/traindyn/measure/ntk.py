@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
 
 from traindyn.compute import memory_budget
 from traindyn.errors import InputError, choose
-from traindyn.measure.ntk_graph import Entry, Plan, Trace, plan_for, trace
-from traindyn.measure.ntk_products import Direct, Outer, outer_product, row_product
-from traindyn.measure.ntk_rules import RULES
+from traindyn.measure.ntk_graph import Plan, apply_model, plan_for
+from traindyn.measure.ntk_pass import GraphChanged, Pass
+from traindyn.measure.ntk_products import Outer, outer_product, row_product
 
 METHODS = ("auto", "structured", "jacobian")
 OUTPUTS = ("trace", "full")
-
-# views that rearrange a parameter or pick a part of it: they leave inner products of its gradients as they are
-_ISOMETRIES = {
-    "AliasBackward0",
-    "CloneBackward0",
-    "PermuteBackward0",
-    "ReshapeAliasBackward0",
-    "SelectBackward0",
-    "SliceBackward0",
-    "SplitBackward0",
-    "SplitWithSizesBackward0",
-    "SqueezeBackward0",
-    "SqueezeBackward1",
-    "TBackward0",
-    "TransposeBackward0",
-    "UnsafeViewBackward0",
-    "UnsqueezeBackward0",
-    "ViewBackward0",
-}
 
 
 def empirical_ntk(
@@ -90,7 +70,7 @@ def empirical_ntk(
         K = _jacobian(job, batches, list(wanted)) if method == "jacobian" else _structured(job, batches, method)
     if not torch.isfinite(K).all():
         raise InputError("model: its tangent kernel holds NaN or infinity on X; has training diverged?")
-    return K.flatten(2).flatten(0, 1) if K.dim() == 4 else K
+    return K.flatten(2).flatten(0, 1)
 
 
 # ------------------------------------------------------------------------------------------------ what was given
@@ -144,24 +124,6 @@ def _check_inputs(name: str, X: Tensor, wanted: dict[str, Tensor]) -> Tensor:
     return X.detach().clone() if X.is_inference() else X.detach()
 
 
-def _apply(model: nn.Module, X: Tensor) -> Tensor:
-    """The model's output as (n, c)."""
-    try:
-        out = model(X)
-    except (RuntimeError, IndexError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"X: the model fails on inputs of shape {tuple(X.shape)} and {X.dtype}: {reason}") from error
-    if not isinstance(out, Tensor) or out.dim() not in (1, 2) or len(out) != len(X):
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise InputError(f"model: expected outputs of shape ({len(X)},) or ({len(X)}, c), got {got}")
-    return out.reshape(len(X), -1)
-
-
-# ------------------------------------------------------------------------------------------------ structured
-
-
 @dataclass
 class _Job:
     """What every part of one computation needs to know."""
@@ -182,175 +144,66 @@ class _Job:
                 f"X: the kernel itself needs {needed / 2**20:.0f} MiB, the budget is {self.budget / 2**20:.0f} MiB; "
                 f"{hint}, or raise TRAINDYN_MEMORY"
             )
-        return like.new_zeros((n, c, n2, c) if self.full else (n, n2))
+        outputs = c if self.full else 1
+        return torch.zeros(n, outputs, n2, outputs, dtype=like.dtype, device=like.device)
 
 
-class _Pass:
-    """One forward pass over some samples, and the gradients of each sample as its graph delivers them."""
-
-    def __init__(self, job: _Job, X: Tensor, plan: Plan) -> None:
-        X = X.clone()  # the graph must see where the data enter, and an in-place first layer must not see the caller's
-        if X.is_floating_point():
-            X.requires_grad_()
-        self.job, self.plan, self.n = job, plan, len(X)
-        self.out = _apply(job.model, X)
-        self.graph: Trace = trace(self.out)
-        self.edges = sorted({entry.edge for entry in plan.entries})
-
-    def gradients(self, outputs: range) -> list[Outer | Callable[[int, int], Tensor]]:
-        """What each group of connected parameters contributes: a weight's `Outer`, or a function that gives rows."""
-        signals = [self._signals(output) for output in outputs]
-        features = []
-        for entry in self.plan.entries:
-            node = self.graph.nodes[entry.node]
-            at = self.edges.index(entry.edge)
-            rule = RULES[node.name(), entry.slot]
-            expr = self.graph.shape(*entry.expr)
-            features.append(rule.build(node, [signal[at] for signal in signals], expr, entry.layout, self.n))
-        return [self._join(names, [(self.plan.entries[i], features[i]) for i in group]) for names, group in self.groups]
-
-    def _signals(self, output: int) -> list[Tensor]:
-        edges = [GradientEdge(self.graph.nodes[edge], 0) for edge in self.edges]
-        ones = torch.zeros_like(self.out)
-        ones[:, output] = 1
-        signals = torch.autograd.grad(self.out, edges, ones, retain_graph=True, allow_unused=True)
-        return [
-            self.out.new_zeros(self.graph.shape(edge)) if signal is None else signal
-            for edge, signal in zip(self.edges, signals, strict=True)
-        ]
-
-    @property
-    def groups(self) -> list[tuple[tuple[str, ...], list[int]]]:
-        """Parameters that share an expression, directly or through others, with the entries of those expressions."""
-        groups: list[tuple[set[str], list[int]]] = []
-        for index, entry in enumerate(self.plan.entries):
-            names, members = set(entry.names), [index]
-            for other in [group for group in groups if group[0] & names]:
-                groups.remove(other)
-                names, members = names | other[0], other[1] + members
-            groups.append((names, members))
-        kept = [(tuple(n for n in self.job.wanted if n in names - self.plan.uncovered), m) for names, m in groups]
-        return [(names, members) for names, members in kept if names]
-
-    def _chain(self, entry: Entry) -> tuple[str, ...] | None:
-        """Names of the views between a parameter and the operation that reads it; None if they are not all views."""
-        index, chain = entry.expr[0], []
-        while self.graph.children[index]:
-            chain.append(self.graph.nodes[index].name())
-            if chain[-1] not in _ISOMETRIES:
-                return None
-            index = self.graph.children[index][0][0]
-        return tuple(chain)
-
-    def _join(self, names: tuple[str, ...], uses: Sequence[tuple[Entry, Outer | Direct]]):
-        entry, feature = uses[0]
-        chain = self._chain(entry)
-        if len(uses) == 1 and chain is not None:
-            return feature if isinstance(feature, Outer) else lambda lo, hi: feature.gradients(lo, hi).flatten(2)
-        alike = all(_alike(feature, other) and self._chain(use) == chain for use, other in uses)
-        if alike and chain is not None and set(chain) <= {"TBackward0"}:
-            # one weight read several times in the same way (a recurrent network): more positions of one layer
-            return _joined([use for _, use in uses])
-        leaves = [self.job.wanted[name] for name in names]
-
-        def rows(lo: int, hi: int) -> Tensor:
-            total = None
-            for entry, feature in uses:
-                gradients = feature.gradients(lo, hi)
-                pulled = self._pull(entry, gradients.flatten(0, 1), leaves)
-                pulled = pulled.view(*gradients.shape[:2], -1)
-                total = pulled if total is None else total + pulled
-            return total
-
-        return rows
-
-    def _pull(self, entry: Entry, gradients: Tensor, leaves: list[Tensor]) -> Tensor:
-        """Carry gradients from an expression of parameters back to the parameters: (rows, sizes joined)."""
-        node = self.graph.nodes[entry.expr[0]]
-        if hasattr(node, "variable"):
-            pulled = [gradients if leaf is node.variable else None for leaf in leaves]
-        else:
-            edge = GradientEdge(node, entry.expr[1])
-            pulled = torch.autograd.grad(
-                [edge], leaves, [gradients], retain_graph=True, allow_unused=True, is_grads_batched=True
-            )
-        zeros = gradients.new_zeros
-        return torch.cat(
-            [
-                zeros(len(gradients), leaf.numel()) if grad is None else grad.reshape(len(gradients), -1)
-                for grad, leaf in zip(pulled, leaves, strict=True)
-            ],
-            1,
-        )
-
-
-def _alike(feature: Outer | Direct, other: Outer | Direct) -> bool:
-    """Whether two uses of one weight can be joined along their positions."""
-    return (
-        isinstance(feature, Outer)
-        and isinstance(other, Outer)
-        and feature.tokens is None
-        and other.tokens is None
-        and (feature.order, feature.width, feature.out) == (other.order, other.width, other.out)
-    )
-
-
-def _joined(uses: list[Outer]) -> Outer:
-    first = uses[0]
-    signals = torch.cat([use.signals for use in uses], 3)
-    inputs = [use.inputs for use in uses]
-    return Outer(
-        lambda lo, hi: torch.cat([f(lo, hi) for f in inputs], 2), signals, first.width, first.order, first.shape
-    )
+# ------------------------------------------------------------------------------------------------ structured
 
 
 def _structured(job: _Job, batches: list[Tensor], method: str) -> Tensor:
-    X, X2 = batches[0], batches[-1]
-    plan = plan_for(job.model, X, job.wanted, _apply)
-    first = _Pass(job, X[: _block(job, plan, len(X))], plan)
-    if first.graph.signature != plan.signature:
-        plan = plan_for(job.model, X, job.wanted, _apply, fresh=True)
-    if first.graph.signature != plan.signature:  # the network computes differently for another number of samples
-        plan = Plan(first.graph.signature, [], set(job.wanted), plan.sample_bytes)
-    if plan.uncovered and method == "structured":
-        names = ", ".join(sorted(plan.uncovered))
-        raise InputError(f"method: 'structured' has no rule for how the model uses {names}; take 'auto' or 'jacobian'")
-    c = first.out.shape[1]
-    K = job.kernel(len(X), len(X2), c, first.out)
-    step = _block(job, plan, max(len(X), len(X2)), c)
-    symmetric = len(batches) == 1
-    if plan.entries:
-        for lo in range(0, len(X), step):
-            here = _Pass(job, X[lo : lo + step], plan) if lo or step != first.n else first
-            for lo2 in range(lo if symmetric else 0, len(X2), step):
-                there = here if symmetric and lo2 == lo else _Pass(job, X2[lo2 : lo2 + step], plan)
-                block = _contract(job, here, there)
-                if job.full:
-                    K[lo : lo + step, :, lo2 : lo2 + step] = block
-                    if symmetric and lo2 > lo:
-                        K[lo2 : lo2 + step, :, lo : lo + step] = block.permute(2, 3, 0, 1)
-                else:
-                    K[lo : lo + step, lo2 : lo2 + step] = block
-                    if symmetric and lo2 > lo:
-                        K[lo2 : lo2 + step, lo : lo + step] = block.T
+    X = batches[0]
+    plan = plan_for(job.model, X, job.wanted)
+    try:
+        K = _in_blocks(job, batches, plan, method)
+    except GraphChanged:  # the model was changed since, or computes differently for other numbers of samples
+        plan = plan_for(job.model, X, job.wanted, fresh=True)
+        try:
+            K = _in_blocks(job, batches, plan, method)
+        except GraphChanged:
+            plan = plan.without_rules(job.wanted)
+            K = _in_blocks(job, batches, plan, method)
     if plan.uncovered:
-        K += _jacobian(job, batches, [name for name in job.wanted if name in plan.uncovered])
+        K = K + _jacobian(job, batches, [name for name in job.wanted if name in plan.uncovered])
     return K
 
 
-def _block(job: _Job, plan: Plan, n: int, c: int = 1) -> int:
-    """Samples in one block: what the user says, or what fits the budget."""
+def _in_blocks(job: _Job, batches: list[Tensor], plan: Plan, method: str) -> Tensor:
+    """Contributions of the entries of the plan, block of samples by block of samples."""
+    if plan.uncovered and method == "structured":
+        names = ", ".join(sorted(plan.uncovered))
+        raise InputError(f"method: 'structured' has no rule for how the model uses {names}; take 'auto' or 'jacobian'")
+    X, X2 = batches[0], batches[-1]
+    symmetric = len(batches) == 1
+    K = job.kernel(len(X), len(X2), plan.outputs, X if X.is_floating_point() else next(iter(job.wanted.values())))
+    if not plan.entries:
+        return K
+    step = _block_size(job, plan, max(len(X), len(X2)))
+    for lo in range(0, len(X), step):
+        here = Pass(job.model, X[lo : lo + step], plan, job.wanted)
+        for lo2 in range(lo if symmetric else 0, len(X2), step):
+            same = symmetric and lo2 == lo
+            there = here if same else Pass(job.model, X2[lo2 : lo2 + step], plan, job.wanted)
+            block = _contract(job, here, there)
+            K[lo : lo + step, :, lo2 : lo2 + step] = block
+            if symmetric and not same:
+                K[lo2 : lo2 + step, :, lo : lo + step] = block.permute(2, 3, 0, 1)
+    return K
+
+
+def _block_size(job: _Job, plan: Plan, n: int) -> int:
+    """Samples in one block: what the user says, or what fits the budget twice (two blocks meet)."""
     if job.chunk is not None:
         return min(job.chunk, n)
-    held = plan.sample_bytes * (1 + c if job.full else 2)
+    held = plan.sample_bytes * (1 + plan.outputs if job.full else 2)
     return max(1, min(n, job.budget // max(1, 2 * held)))
 
 
 @torch.no_grad()
-def _contract(job: _Job, here: _Pass, there: _Pass) -> Tensor:
+def _contract(job: _Job, here: Pass, there: Pass) -> Tensor:
     """Kernel of one block of samples against another."""
-    c = here.out.shape[1]
-    total = here.out.new_zeros((here.n, c, there.n, c) if job.full else (here.n, there.n))
+    c = here.plan.outputs
+    total = job.kernel(here.n, there.n, c, here.out)
     # the signals of all outputs at once where they fit: the inputs' Gram matrices then serve them all
     held = max(1, here.plan.sample_bytes * max(here.n, there.n))
     group = c if job.full else max(1, min(c, job.budget // held))
@@ -358,13 +211,13 @@ def _contract(job: _Job, here: _Pass, there: _Pass) -> Tensor:
         outputs = range(start, min(start + group, c))
         mine = here.gradients(outputs)
         theirs = mine if there is here else there.gradients(outputs)
-        for (names, _), u, v in zip(here.groups, mine, theirs, strict=True):
+        for names, u in mine.items():
+            v = theirs[names]
             if isinstance(u, Outer):
                 total += outer_product(u, v, job.full, job.budget)
             else:
                 size = sum(job.wanted[name].numel() for name in names) * len(outputs) * total.element_size()
-                same = there is here
-                total += row_product(u, here.n, None if same else v, there.n, size, job.full, job.budget)
+                total += row_product(u, here.n, None if v is u else v, there.n, size, job.full, job.budget)
     return total
 
 
@@ -374,7 +227,7 @@ def _contract(job: _Job, here: _Pass, there: _Pass) -> Tensor:
 def _jacobian(job: _Job, batches: list[Tensor], names: list[str]) -> Tensor:
     """Kernel of the named parameters from per-sample Jacobians, in chunks."""
     with torch.no_grad():
-        c = _apply(job.model, batches[0][:1]).shape[1]
+        c = apply_model(job.model, batches[0][:1]).shape[1]
     like = job.wanted[names[0]]
     X, X2 = batches[0], batches[-1]
     job.kernel(len(X), len(X2), c, like)
@@ -397,7 +250,7 @@ def _jacobian_rows(job: _Job, X: Tensor, names: list[str]) -> Callable[[int, int
             blocks = jacobian(chosen, X[lo:hi])
         except (RuntimeError, ValueError, NotImplementedError):  # an operation that torch cannot vectorise
             return torch.stack([_sample_jacobian(job, x, names) for x in X[lo:hi]])
-        return torch.cat([block.flatten(2) for block in blocks.values()], 2)
+        return torch.cat([block.reshape(*block.shape[:2], -1) for block in blocks.values()], 2)
 
     return rows
 
@@ -406,7 +259,7 @@ def _sample_jacobian(job: _Job, x: Tensor, names: list[str]) -> Tensor:
     """Jacobian of one sample by one backward pass per output: (c, P)."""
     leaves = [job.wanted[name] for name in names]
     lines = []
-    for output in _apply(job.model, x[None])[0]:
+    for output in apply_model(job.model, x[None])[0]:
         grads = torch.autograd.grad(output, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
         lines.append(torch.cat([grad.flatten() for grad in grads]))
     return torch.stack(lines)

@@ -9,8 +9,8 @@ network, one output at a time is sent back, and the sample axis is the one along
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,7 +20,6 @@ from torch.autograd.graph import GradientEdge, Node
 from traindyn.errors import InputError
 from traindyn.measure.ntk_rules import RULES, Layout, samples_first
 
-Apply = Callable[[nn.Module, Tensor], Tensor]
 PROBE = 3  # samples in a probe: the fewest for which sample-major and sample-minor order differ at every place
 
 
@@ -63,13 +62,21 @@ class Entry:
 
 @dataclass
 class Plan:
-    """How one model's kernel is assembled: the entries, the parameters that no rule covers, bytes per sample."""
+    """How one model's kernel is assembled.
+
+    signature: the graph it holds for; entries: where parameters enter; uncovered: names of those that no rule covers;
+    outputs: c; sample_bytes: what the activations of one sample and the signals of one output take, at most.
+    """
 
     signature: tuple
     entries: list[Entry]
     uncovered: set[str]
+    outputs: int
     sample_bytes: int
-    constant: set[int] = field(default_factory=set)
+
+    def without_rules(self, names: Iterable[str]) -> Plan:
+        """The same plan with every parameter left to the Jacobian."""
+        return replace(self, entries=[], uncovered=set(names))
 
 
 def trace(out: Tensor) -> Trace:
@@ -93,8 +100,24 @@ def trace(out: Tensor) -> Trace:
     return Trace(nodes, children)
 
 
-def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]) -> tuple[list[Entry], set[str]]:
-    """Find where expressions of wanted parameters meet the data; `constant` nodes are known not to see the data."""
+def _is_source(name: str, below: list) -> bool:
+    """Whether an operation may bring in the data by a way that the graph does not show: tokens, one-hot codes."""
+    factors = {"MmBackward0": below[:2], "BmmBackward0": below[:2], "AddmmBackward0": below[1:3]}
+    return name == "EmbeddingBackward0" or None in factors.get(
+        name, below[:1] if name == "ConvolutionBackward0" else []
+    )
+
+
+def _may_be_constant(graph: Trace, index: int) -> bool:
+    name = graph.nodes[index].name()
+    return name == "ExpandBackward0" or _is_source(name, graph.children[index])
+
+
+def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]) -> tuple[list[Entry], set[str], int]:
+    """Find where expressions of wanted parameters meet the data; `constant` nodes are known not to see the data.
+
+    The third result counts the numbers in the outputs of all operations that see the data.
+    """
     dynamic: list[bool] = []
     leaves: list[frozenset[str]] = []
     entries: dict[tuple[int, int], Entry] = {}
@@ -106,8 +129,8 @@ def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]
             leaves.append(frozenset([wanted[id(node.variable)]] if id(node.variable) in wanted else []))
             continue
         inputs = [child for child in below if child is not None]
-        lookup = name == "EmbeddingBackward0" and index not in constant
-        dynamic.append(lookup or any(dynamic[child] for child, _ in inputs))
+        source = _is_source(name, below) and index not in constant
+        dynamic.append(source or any(dynamic[child] for child, _ in inputs))
         leaves.append(frozenset().union(*(leaves[child] for child, _ in inputs if not dynamic[child])))
         if not dynamic[-1]:
             continue
@@ -125,7 +148,8 @@ def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]
         leaves[-1] = frozenset()
     if graph.nodes and not dynamic[-1]:
         uncovered |= leaves[-1]
-    return list(entries.values()), uncovered
+    numbers = sum(math.prod(graph.shape(index)) for index, sees_data in enumerate(dynamic) if sees_data)
+    return list(entries.values()), uncovered, numbers
 
 
 def _layouts(graph: Trace, edges: list[int], out: Tensor, X: Tensor, found: dict[int, set[Layout]], seen: set) -> None:
@@ -152,27 +176,52 @@ def _candidates(shape: torch.Size) -> set[Layout]:
     return major | {(dim, True) for dim, size in enumerate(shape) if size % PROBE == 0 and size > PROBE}
 
 
-def _probe_inputs(X: Tensor) -> Tensor:
-    rows = torch.arange(PROBE, device=X.device) % len(X)
-    X = X.detach()[rows].clone()
-    return X.requires_grad_() if X.is_floating_point() else X
+def apply_model(model: nn.Module, X: Tensor) -> Tensor:
+    """Return the model's outputs on X as (n, c).
+
+    Args:
+        model: any network.
+        X: inputs, shape (n, ...).
+
+    Raises:
+        InputError: the model fails on X, or its output is not of shape (n,) or (n, c).
+    """
+    try:
+        out = model(X)
+    except (RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"X: the model fails on inputs of shape {tuple(X.shape)} and {X.dtype}: {reason}") from error
+    if not isinstance(out, Tensor) or out.dim() not in (1, 2) or len(out) != len(X):
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise InputError(f"model: expected outputs of shape ({len(X)},) or ({len(X)}, c), got {got}")
+    return out.reshape(len(X), -1)
 
 
-def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], apply: Apply) -> Plan:
+def forward(model: nn.Module, X: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the leaf at which the data enter the graph (X itself where it holds tokens) and the outputs (n, c)."""
+    leaf = X.detach().contiguous()  # how torch flattens axes depends on the memory's order, and a plan on that
+    if not leaf.is_floating_point():
+        return leaf, apply_model(model, leaf)
+    leaf.requires_grad_()
+    return leaf, apply_model(model, leaf.clone())  # a copy: the model may work in place
+
+
+def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> Plan:
     """Probe `model` with three samples of X and say how its kernel is assembled.
 
     Args:
         model: a network that treats samples independently.
         X: inputs, shape (n, ...).
         wanted: the parameters that count, by name.
-        apply: function (model, X) -> outputs of shape (n, c), with its checks.
 
     Raises:
         InputError: the samples of a batch influence one another, or the model is random.
     """
-    probe = _probe_inputs(X)
-    out = apply(model, probe)
-    again = apply(model, probe).detach()
+    rows = torch.arange(PROBE, device=X.device) % len(X)
+    probe, out = forward(model, X[rows])
+    again = apply_model(model, X[rows]).detach()
     if not torch.allclose(out.detach(), again, rtol=1e-3, atol=1e-6, equal_nan=True):
         raise InputError("model: gives two different outputs for one input (dropout?); call model.eval() first")
     graph = trace(out)
@@ -181,7 +230,7 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], apply: App
     names = {id(parameter): name for name, parameter in wanted.items()}
     constant: set[int] = set()
     while True:
-        entries, uncovered = _entries(graph, probe, names, constant)
+        entries, uncovered, numbers = _entries(graph, probe, names, constant)
         edges = sorted({entry.edge for entry in entries})
         found = {edge: _candidates(graph.shape(edge)) for edge in edges}
         seen: set[int] = set()
@@ -190,14 +239,8 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], apply: App
         unclear = [edge for edge in edges if len(found[edge]) > 1 or edge not in seen]
         if unclear:
             _second_look(model, probe, wanted, graph, unclear, found, seen)
-        retry = {
-            edge
-            for edge in edges
-            if edge in seen
-            and not found[edge]
-            and graph.nodes[edge].name() in ("EmbeddingBackward0", "ExpandBackward0")
-        } - constant
-        if not retry:
+        retry = {edge for edge in edges if edge in seen and not found[edge] and _may_be_constant(graph, edge)}
+        if retry <= constant:
             break
         constant |= retry  # positions looked up or copied, the same for every sample: part of the parameters' side
     kept = []
@@ -210,8 +253,7 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], apply: App
                 kept.append(entry)
                 continue
         uncovered |= entry.names
-    numbers = sum(math.prod(graph.shape(index)) for index, node in enumerate(graph.nodes) if node.next_functions)
-    return Plan(graph.signature, kept, uncovered, 2 * numbers * out.element_size() // PROBE, constant)
+    return Plan(graph.signature, kept, uncovered, out.shape[1], 2 * numbers * out.element_size() // PROBE)
 
 
 def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
@@ -225,7 +267,7 @@ def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
         else p.detach().clone().requires_grad_()
         for name, p in wanted.items()
     }
-    out = torch.func.functional_call(model, random, (probe,)).reshape(PROBE, -1)
+    out = torch.func.functional_call(model, random, (probe.clone(),)).reshape(PROBE, -1)
     other = trace(out)
     if other.signature == graph.signature:
         _layouts(other, unclear, out, probe, found, seen)
@@ -234,10 +276,10 @@ def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
 _PLANS: WeakKeyDictionary[nn.Module, dict[tuple, Plan]] = WeakKeyDictionary()
 
 
-def plan_for(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], apply: Apply, fresh: bool = False) -> Plan:
+def plan_for(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], fresh: bool = False) -> Plan:
     """Return the plan for inputs shaped like X, made once per model, shape and set of parameters."""
     plans = _PLANS.setdefault(model, {})
     key = (tuple(X.shape[1:]), X.dtype, model.training, tuple(wanted))
     if fresh or key not in plans:
-        plans[key] = make_plan(model, X, wanted, apply)
+        plans[key] = make_plan(model, X, wanted)
     return plans[key]

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from traindyn.errors import InputError
 
-POINTWISE = 12  # what one element of a Gram product costs beside its dot products, in multiplications; measured
+# What an element costs beside its dot products, in multiplications, measured on a CPU: of a Gram product, of a gradient
+POINTWISE, WRITING = 12, 16
+CACHE = 2**20  # numbers that stay in a core's cache: small blocks of patches are consumed before they leave it
 
 
 @dataclass
@@ -28,7 +30,8 @@ class Outer:
     """Gradients of a weight: sum over positions of input (x) signal, for each group.
 
     inputs: function (lo, hi) -> (m, g, T, A), or token indices of shape (m, 1, T) when `tokens` is their number;
-    signals: (n, c, g, T, S); order: whether the weight is laid out (A, S) or (S, A).
+    signals: (n, c, g, T, S); order: whether the weight is laid out (A, S) or (S, A); blocks: a faster way to the
+    gradients, function (lo, hi, group, rows) -> (m, c, len(rows), A), where the layer has one.
     """
 
     inputs: Callable[[int, int], Tensor]
@@ -37,6 +40,11 @@ class Outer:
     order: str
     shape: torch.Size
     tokens: int | None = None
+    blocks: Callable[[int, int, int, slice], Tensor] | None = None
+
+    def first(self) -> Outer:
+        """The first sample alone."""
+        return replace(self, signals=self.signals[:1])
 
     @property
     def positions(self) -> int:
@@ -69,6 +77,14 @@ class Direct:
         """Gradients of samples lo..hi, shape (m, c, *shape)."""
         return self.values[lo:hi]
 
+    def rows(self, lo: int, hi: int) -> Tensor:
+        """Gradients of samples lo..hi as rows, shape (m, c, P)."""
+        return self.values[lo:hi].reshape(hi - lo, self.values.shape[1], -1)
+
+    def first(self) -> Direct:
+        """The first sample alone."""
+        return Direct(self.values[:1])
+
 
 def gram_cost(u: Outer, v: Outer, full: bool) -> float:
     """Multiplications of the Gram order for one group: positions meet positions."""
@@ -82,7 +98,8 @@ def gradient_cost(u: Outer, v: Outer, full: bool) -> float:
     samples = len(u.signals) * u.positions + (0 if v is u else len(v.signals) * v.positions)
     outputs = u.signals.shape[1]
     size = u.width * u.out * outputs
-    return samples * size + len(u.signals) * len(v.signals) * size * (outputs if full else 1)
+    written = (len(u.signals) + (0 if v is u else len(v.signals))) * size * WRITING
+    return samples * size + written + len(u.signals) * len(v.signals) * size * (outputs if full else 1)
 
 
 def outer_product(u: Outer, v: Outer, full: bool, budget: int, order: str | None = None) -> Tensor:
@@ -95,7 +112,7 @@ def outer_product(u: Outer, v: Outer, full: bool, budget: int, order: str | None
         order: "gram" or "gradient"; None takes the cheaper one that fits the budget.
 
     Returns:
-        Tensor of shape (n, c, n2, c) if full, else (n, n2).
+        Tensor of shape (n, c, n2, c) if full, else (n, 1, n2, 1).
     """
     outputs = u.signals.shape[1] if full else 1
     smallest = 3 * u.signals.element_size() * u.positions * v.positions * outputs**2
@@ -116,15 +133,16 @@ def _gram_order(u: Outer, v: Outer, full: bool, budget: int) -> Tensor:
     pair = 3 * u.signals.element_size() * u.positions * v.positions * outputs**2
     step = max(1, math.isqrt(budget // pair)) if u.positions * v.positions > 1 or pair * n * n2 > budget else max(n, n2)
     for lo in range(0, n, step):
-        a, s = u.inputs(lo, lo + step), u.signals[lo : lo + step]
+        s = u.signals[lo : lo + step]
+        a = u.inputs(lo, lo + len(s))
         for lo2 in range(lo if u is v else 0, n2, step):
             same = u is v and lo2 == lo
-            a2, s2 = (a, s) if same else (v.inputs(lo2, lo2 + step), v.signals[lo2 : lo2 + step])
+            a2, s2 = (a, s) if same else (v.inputs(lo2, min(lo2 + step, n2)), v.signals[lo2 : lo2 + step])
             block = sum(_gram_block(a, s, a2, s2, group, full, u.tokens) for group in range(groups))
             K[lo : lo + step, :, lo2 : lo2 + step] = block
             if u is v and not same:
                 K[lo2 : lo2 + step, :, lo : lo + step] = block.permute(2, 3, 0, 1)
-    return K if full else K[:, 0, :, 0]
+    return K
 
 
 def _gram_block(a: Tensor, s: Tensor, a2: Tensor, s2: Tensor, group: int, full: bool, tokens: int | None) -> Tensor:
@@ -158,7 +176,7 @@ def _gradient_order(u: Outer, v: Outer, full: bool, budget: int) -> Tensor:
                 K.addmm_(G.flatten(0, 1).flatten(1), G2.flatten(0, 1).flatten(1).T)
             else:
                 K.addmm_(G.flatten(1), G2.flatten(1).T)
-    return K.view(n, c, n2, c) if full else K
+    return K.view(n, c, n2, c) if full else K[:, None, :, None]
 
 
 def _gradient_block(u: Outer, group: int, rows: slice, budget: int) -> Tensor:
@@ -166,11 +184,15 @@ def _gradient_block(u: Outer, group: int, rows: slice, budget: int) -> Tensor:
     n, c = u.signals.shape[:2]
     signals = u.signals[:, :, group, :, rows]
     G = signals.new_empty(n, c, signals.shape[-1], u.width)
-    step = max(1, min(n, budget // max(1, 2 * signals.element_size() * u.positions * u.width * u.signals.shape[2])))
+    numbers = min(CACHE, budget // signals.element_size())
+    step = max(1, min(n, numbers // (u.positions * u.width)))
     for lo in range(0, n, step):
-        a = u.inputs(lo, lo + step)[:, group]
-        s = signals[lo : lo + step].transpose(2, 3).reshape(len(a), -1, u.positions)
-        torch.bmm(s, a, out=G[lo : lo + step].view(len(a), -1, u.width))
+        hi = min(lo + step, n)
+        if u.blocks is not None:
+            G[lo:hi] = u.blocks(lo, hi, group, rows)
+        else:
+            s = signals[lo:hi].transpose(2, 3).reshape(hi - lo, -1, u.positions)
+            torch.bmm(s, u.inputs(lo, hi)[:, group], out=G[lo:hi].view(hi - lo, -1, u.width))
     return G
 
 
@@ -193,7 +215,7 @@ def row_product(
         budget: bytes available.
 
     Returns:
-        Tensor of shape (n, c, n2, c) if full, else (n, n2).
+        Tensor of shape (n, c, n2, c) if full, else (n, 1, n2, 1).
 
     Raises:
         InputError: the gradients of two samples do not fit the budget.
@@ -213,9 +235,11 @@ def row_product(
             if rows2 is None and lo2 < lo:
                 continue
             G2 = G if rows2 is None and lo2 == lo else (rows2 or rows)(lo2, min(lo2 + step, n2))
-            line.append(torch.einsum("icp,jdp->icjd" if full else "icp,jcp->ij", G, G2))
+            line.append(
+                torch.einsum("icp,jdp->icjd", G, G2) if full else torch.einsum("icp,jcp->ij", G, G2)[:, None, :, None]
+            )
         if rows2 is None:  # the part left of the diagonal is known from the lines above
             mirrored = (above[lo // step] for above in lines)
-            line = [block.permute(2, 3, 0, 1) if full else block.T for block in mirrored] + line
+            line = [block.permute(2, 3, 0, 1) for block in mirrored] + line
         lines.append(line)
-    return torch.cat([torch.cat(line, 2 if full else 1) for line in lines])
+    return torch.cat([torch.cat(line, 2) for line in lines])

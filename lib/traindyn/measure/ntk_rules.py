@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from traindyn.measure.ntk_products import Direct, Outer
 
+GROUPED = 256  # positions from which torch's grouped convolution beats products of patches on a CPU; measured
 Layout = tuple[int, bool]  # (axis, whether the sample index runs fastest along it)
 
 
@@ -24,6 +25,11 @@ def samples_first(tensor: Tensor, layout: Layout, n: int) -> Tensor:
     """Split the sample axis (size n * T) off: shape (n, *shape) with T where n * T stood."""
     dim, minor = layout
     return tensor.unflatten(dim, (-1, n) if minor else (n, -1)).movedim(dim + minor, 0)
+
+
+def _outputs(signals: list[Tensor]) -> Tensor:
+    """Join the signals of the outputs along a new axis 1; a view where there is one output."""
+    return signals[0][:, None] if len(signals) == 1 else torch.stack(signals, 1)
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,7 @@ class MatmulRule:
             return samples_first(tensor[None] if tensor.dim() == 2 else tensor, rows, n)
 
         a = arrange(getattr(node, self.saved))
-        s = (
-            torch.stack([arrange(signal) for signal in signals], 1)
-            if len(signals) > 1
-            else arrange(signals[0])[:, None]
-        )
+        s = _outputs([arrange(signal) for signal in signals]) if len(signals) > 1 else arrange(signals[0])[:, None]
         if self.scale is not None and (scale := getattr(node, self.scale)) != 1:
             s = s * scale
         order = "sa" if self.weight_first else "as"
@@ -71,7 +73,7 @@ class MatvecRule:
 
     def build(self, node: Node, signals: list[Tensor], expr: torch.Size, layout: Layout, n: int) -> Direct:
         a = node._saved_self
-        return Direct(torch.stack([samples_first(s[:, None] * a, layout, n).sum(1) for s in signals], 1))
+        return Direct(_outputs([samples_first(s[:, None] * a, layout, n).sum(1) for s in signals]))
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class LinearRule:
             return samples_first(tensor, layout, n).reshape(n, 1, -1, tensor.shape[-1])
 
         a = arrange(node._saved_input)
-        return Outer(lambda lo, hi: a[lo:hi], torch.stack([arrange(s) for s in signals], 1), a.shape[-1], "sa", expr)
+        return Outer(lambda lo, hi: a[lo:hi], _outputs([arrange(s) for s in signals]), a.shape[-1], "sa", expr)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,31 @@ class ConvRule:
                 part = F.unfold(part, kernel, dilation=grid[1], padding=padding, stride=grid[0])
             return part.unflatten(1, (groups, width)).mT
 
-        s = torch.stack([signal.flatten(2).unflatten(1, (groups, -1)).mT for signal in signals], 1)
-        return Outer(patches, s, width, "sa", expr)
+        back = _outputs(signals)
+
+        def blocks(lo: int, hi: int, group: int, rows: slice) -> Tensor:
+            # the gradient of a grouped convolution with one group per sample and output
+            m, c = hi - lo, back.shape[1]
+            s = back[lo:hi].unflatten(2, (groups, -1))[:, :, group, rows]
+            part = x[lo:hi].unflatten(1, (groups, -1))[:, None, group].expand(-1, c, *[-1] * (x.dim() - 1))
+            shape = (m * c * s.shape[2], *expr[1:])
+            conv = (node._saved_stride, node._saved_padding, node._saved_dilation)
+            weight = torch.ops.aten.convolution_backward(
+                s.reshape(1, -1, *s.shape[3:]),
+                part.reshape(1, -1, *x.shape[2:]),
+                s.new_empty(1).expand(shape),
+                None,
+                *conv,
+                False,
+                [0] * len(conv[0]),
+                m * c,
+                [False, True, False],
+            )[1]
+            return weight.view(m, c, -1, width)
+
+        grouped = x.device.type == "cpu" and back[0, 0, 0].numel() >= GROUPED
+        s = back.flatten(3).unflatten(2, (groups, -1)).mT
+        return Outer(patches, s, width, "sa", expr, blocks=blocks if grouped else None)
 
 
 @dataclass(frozen=True)
@@ -135,7 +160,7 @@ class EmbeddingRule:
 
     def build(self, node: Node, signals: list[Tensor], expr: torch.Size, layout: Layout, n: int) -> Outer:
         tokens = samples_first(node._saved_indices, layout, n).reshape(n, 1, -1)
-        s = torch.stack([samples_first(g, layout, n).reshape(n, 1, -1, expr[1]) for g in signals], 1)
+        s = _outputs([samples_first(g, layout, n).reshape(n, 1, -1, expr[1]) for g in signals])
         padding = node._saved_padding_idx
         if 0 <= padding < expr[0]:
             s = s * (tokens != padding)[:, None, :, :, None]
@@ -174,7 +199,7 @@ class BroadcastRule:
             axes = [1 + axis for axis, size in enumerate(aligned) if size == 1]
             return (split.sum(axes) if axes else split).reshape(n, *expr)
 
-        return Direct(torch.stack([reduce(signal) for signal in signals], 1))
+        return Direct(_outputs([reduce(signal) for signal in signals]))
 
 
 def _layer_normed(node: Node) -> Tensor:

@@ -100,6 +100,7 @@ def execute_all(names: Iterable[str], preset: str, jobs: int, say: Say) -> dict[
 
     def one(name: str) -> int:
         command = [sys.executable, "-m", "traindyn.run.cli", "run", name, "--preset", preset]
+        command += ["--no-bar"] if len(waiting) > 1 else []  # several bars in one terminal overwrite one another
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         running.append(process)
         return process.wait()

@@ -58,17 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-p", dest="overrides", metavar="NAME=VALUE", action="append", default=[], help="a parameter")
     one.add_argument("--out", metavar="DIR", help="folder of the run, default _build/runs/CHAPTER/PRESET")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    one.add_argument("--force", action="store_true", help="execute although nothing has changed")
+    one.add_argument("--force", action="store_true", help="execute although nothing has changed, replace another run")
+    one.add_argument("--no-bar", action="store_true", help="no progress bar")
     one.set_defaults(command=_run)
 
     one = commands.add_parser("book", help="execute all chapters and build the pages")
     one.add_argument("--preset", default="laptop", help=PRESET_HELP)
-    one.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="chapters executed at once")
+    one.add_argument("--jobs", type=int, default=_cores(), help="chapters executed at once")
     one.set_defaults(command=_book)
 
     one = commands.add_parser("verify", help="execute all chapters; fail if a verdict is not the expected one")
     one.add_argument("--preset", default="laptop", help=PRESET_HELP)
-    one.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="chapters executed at once")
+    one.add_argument("--jobs", type=int, default=_cores(), help="chapters executed at once")
     one.set_defaults(command=_verify)
 
     one = commands.add_parser("nbval", help="write _build/nbval/CHAPTER.ipynb, which pytest --nbval-lax compares")
@@ -117,10 +118,9 @@ def _run(options: argparse.Namespace) -> int:
     resolved = parameters.resolve(options.chapter, options.preset, options.overrides)
     from traindyn.run import execute  # papermill takes a second to import: not for `list` and `--help`
 
+    bar = sys.stderr.isatty() and not options.no_bar
     try:
-        out = execute.execute(
-            resolved, options.out, options.device, options.force, progress=_say, bar=sys.stderr.isatty()
-        )
+        out = execute.execute(resolved, options.out, options.device, options.force, progress=_say, bar=bar)
     except execute.RunFailed as error:
         print(f"traindyn: {error}", file=sys.stderr)
         return 1
@@ -167,7 +167,7 @@ def _doctor(options: argparse.Namespace) -> int:
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     print(f"device: {device}{name}; CUDA devices: {torch.cuda.device_count()}")
     memory, free = psutil.virtual_memory(), shutil.disk_usage(root).free
-    print(f"cores: {os.cpu_count()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
+    print(f"cores: {_cores()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
     print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
     found = execute.data_files(root)
     place = os.environ.get("TRAINDYN_DATA", "not set")
@@ -177,6 +177,11 @@ def _doctor(options: argparse.Namespace) -> int:
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
     print(f"project: {root}; chapters: {', '.join(parameters.chapters())}")
     return 0
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gb(count: int) -> str:
