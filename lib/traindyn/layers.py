@@ -213,6 +213,31 @@ class Conv(_Weighted):
         return z if self.bias is None else z + self.bias[:, None, None]
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last axis that starts at scale 1 and shift 0, also after `reset`.
+
+    Args:
+        features: size of the last axis.
+    """
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Return scale and shift to 1 and 0; `generator` is accepted as in every layer and not used."""
+        self.reset_parameters()
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of images that starts at scale 1 and shift 0, also after `reset`.
+
+    Args:
+        groups: number of groups, a divisor of `channels`.
+        channels: channels of the input.
+    """
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Return scale and shift to 1 and 0; `generator` is accepted as in every layer and not used."""
+        self.reset_parameters()
+
+
 class Activation(nn.Module):
     """An elementwise activation by name; `activations` finds hidden layers by it.
 

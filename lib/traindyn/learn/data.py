@@ -95,7 +95,7 @@ def load(
     index = [torch.as_tensor(_relabel(raw.labels[stored][positions], chosen)) for stored, positions in at.values()]
     y = [_code(values, labels, len(chosen), dtype).to(device) for values in index]
     meta = {
-        "obtainable": False,
+        "obtainable": registry.obtainable(name, raw.meta.get("sha256")),
         **raw.meta,
         "name": name,
         "classes": [raw.classes[i] for i in chosen],
@@ -136,7 +136,7 @@ def _draw(
     pools: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     for order, label in enumerate(chosen):
         for part, y in raw.labels.items():
-            found = np.flatnonzero(y == label)
+            found = sources.order(raw, part, np.flatnonzero(y == label))
             found = found[torch.randperm(len(found), generator=rng).numpy()]
             if part == "all":
                 held = round(TEST_SHARE * len(found)) if n_test is None else _share(n_test, len(chosen), order)

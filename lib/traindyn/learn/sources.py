@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import os
 import tomllib
@@ -31,6 +32,7 @@ class Raw:
         kind: "image" (n, h, w) or (n, h, w, c), "audio" (n, samples), or "text" (strings).
         labels: {part: class indices (n,)}; parts "train" and "test", or only "all" where there is no split.
         take: (part, positions) -> the samples there, decoded.
+        key: (part, position) -> bytes that identify the stored sample there.
         classes: class names, by index.
         top: the largest value a sample can have (255 for bytes).
         meta: file, checksum, caveat, licence, citation, as far as they are known.
@@ -40,6 +42,7 @@ class Raw:
     kind: str
     labels: dict[str, np.ndarray]
     take: Callable[[str, np.ndarray], Any]
+    key: Callable[[str, int], bytes]
     classes: tuple[str, ...]
     top: float
     meta: dict[str, Any] = field(default_factory=dict)
@@ -89,7 +92,11 @@ def _held(name: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str,
     def take(part: str, at: np.ndarray) -> np.ndarray:
         return images[at]
 
-    return Raw(name, "image", {"all": labels.astype(np.int64)}, take, classes, top, {"obtainable": True, **meta})
+    def key(part: str, at: int) -> bytes:
+        return images[at].tobytes()
+
+    whole = {"all": labels.astype(np.int64)}
+    return Raw(name, "image", whole, take, key, classes, top, {"obtainable": True, **meta})
 
 
 SHIPPED = {"digits": _digits, "mnist5k": _mnist5k, "patches": _patches}
@@ -162,7 +169,7 @@ def read_local(path: Path, entry: dict[str, Any]) -> Raw:
     try:
         status = path.stat()
         _checked(path, entry["sha256"], (status.st_size, status.st_mtime_ns))
-        return _read_csv(path, entry) if path.name.endswith(".csv.gz") else _read_npz(path, entry)
+        return _read_csv(path, entry) if str(path).endswith(".gz") else _read_npz(path, entry)
     except InputError:
         raise
     except Exception as error:  # a damaged archive can raise almost anything
@@ -173,7 +180,7 @@ def read_local(path: Path, entry: dict[str, Any]) -> Raw:
 
 
 def _meta(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    kept = ("sha256", "lossless", "source", "citation", "licence", "caveat", "obtainable", "arrays_sha256")
+    kept = ("sha256", "lossless", "source", "citation", "licence", "caveat")
     return {"file": path.name, **{key: entry[key] for key in kept if key in entry}}
 
 
@@ -205,20 +212,36 @@ def _read_npz(path: Path, entry: dict[str, Any]) -> Raw:
             ]
         )
 
+    def key(part: str, at: int) -> bytes:
+        if not encoded:
+            return stored[part][at].tobytes()
+        offsets = arrays["offset" if part == "all" else f"offset_{part}"]
+        return stored[part][offsets[at] : offsets[at + 1]].tobytes()
+
     shape, kind = next(iter(stored.values())).shape, "image"
     if not encoded and len(shape) == 2:
         kind = "audio"
     classes, labels = _classes(entry, labels)
     top = 255 if encoded or next(iter(stored.values())).dtype == np.uint8 else 32768
-    return Raw(entry["name"], kind, labels, take, classes, top, _meta(path, entry))
+    return Raw(entry["name"], kind, labels, take, key, classes, top, _meta(path, entry))
 
 
 def _read_csv(path: Path, entry: dict[str, Any]) -> Raw:
     with gzip.open(path, "rt", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    texts = np.asarray([f"{row['title']} {row['description']}" for row in rows], dtype=object)
-    classes, labels = _classes(entry, {"all": np.asarray([int(row["label"]) for row in rows])})
-    return Raw(entry["name"], "text", labels, lambda part, at: texts[at], classes, 1, _meta(path, entry))
+    texts = np.asarray([f"{row['title']} {row['description']}".strip() for row in rows], dtype=object)
+    part_of = np.asarray([row.get("part", "all") for row in rows])
+    positions = {part: np.flatnonzero(part_of == part) for part in ("all", "train", "test") if part in part_of}
+    label = np.asarray([int(row["label"]) for row in rows])
+    classes, labels = _classes(entry, {part: label[at] for part, at in positions.items()})
+
+    def take(part: str, at: np.ndarray) -> np.ndarray:
+        return texts[positions[part][at]]
+
+    def key(part: str, at: int) -> bytes:
+        return texts[positions[part][at]].encode()
+
+    return Raw(entry["name"], "text", labels, take, key, classes, 1, _meta(path, entry))
 
 
 def _classes(entry: dict[str, Any], labels: dict[str, np.ndarray]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -228,6 +251,22 @@ def _classes(entry: dict[str, Any], labels: dict[str, np.ndarray]) -> tuple[tupl
     if len(present) and present[-1] >= len(names):
         labels = {part: np.searchsorted(present, values) for part, values in labels.items()}
     return names, {part: values.astype(np.int64) for part, values in labels.items()}
+
+
+def order(raw: Raw, part: str, positions: np.ndarray) -> np.ndarray:
+    """Return the positions sorted by what the samples hold, so that draws do not depend on a file's order."""
+    keys = [hashlib.blake2b(raw.key(part, int(at)), digest_size=16).digest() for at in positions]
+    return positions[sorted(range(len(positions)), key=keys.__getitem__)]
+
+
+def digest(raw: Raw, part: str) -> str:
+    """Return the SHA-256 of one part's labelled samples, whatever their order.
+
+    Of every sample: SHA-256 of the class index in decimal, a zero byte, and the stored bytes (C order, little endian;
+    UTF-8 for text); of those 32-byte digests, sorted and joined: SHA-256.
+    """
+    own = [hashlib.sha256(b"%d\0" % y + raw.key(part, at)).digest() for at, y in enumerate(raw.labels[part])]
+    return hashlib.sha256(b"".join(sorted(own))).hexdigest()
 
 
 def pick_classes(raw: Raw, classes: Any) -> list[int]:

@@ -125,13 +125,17 @@ def verdict_table(claims: Iterable[Claim], records: Mapping[str, Mapping[str, An
     rows = "".join(
         f'<tr data-verdict="{records[claim.id]["verdict"]}"><td><a href="#{claim.anchor}">{claim.id.split(".", 1)[1]}'
         f"</a></td><td>{rich(claim.where)}</td><td>{badge(records[claim.id]['verdict'])}</td>"
-        f"<td>{measured_list(records[claim.id]['measured'], claim.coarse)}</td></tr>"
+        f"<td>{_folded(measured_list(records[claim.id]['measured'], claim.coarse))}</td></tr>"
         for claim in claims
     )
     return (
         '<div class="verdict-table"><table><thead><tr><th>claim</th><th>place</th><th>verdict</th><th>measured</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _folded(measured: str) -> str:
+    return f"<details><summary>numbers</summary>{measured}</details>" if measured else ""
 
 
 def text_lines(claims: Iterable[Claim], records: Mapping[str, Mapping[str, Any]]) -> str:

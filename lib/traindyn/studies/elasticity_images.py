@@ -117,7 +117,7 @@ def caption(what: str, size: SimpleNamespace, found: Experiment, statistic: str)
         f"{what}, here on {found.images.meta['name']} classes {names} at {size.side}x{size.side}: smoothed elasticity "
         f"({statistic.replace('_', ' ')} of the block, k = {size.k}) over training, one panel per sampled class. "
         f"Residual network of width {size.width} without normalisation, Adam at {size.lr:g}, batch {size.batch}; mean "
-        f"and standard deviation over {len(found.seeds)} seeds."
+        f"and range over {len(found.seeds)} seeds, logarithmic scale."
     )
 
 
