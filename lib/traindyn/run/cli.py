@@ -195,9 +195,8 @@ def _doctor(options: argparse.Namespace) -> int:
     memory, free = psutil.virtual_memory(), shutil.disk_usage(root).free
     print(f"cores: {_cores()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
     print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
-    print(
-        f"data sets here: {', '.join(sources.local_names())} (TRAINDYN_DATA: {os.environ.get('TRAINDYN_DATA', 'not set')})"
-    )
+    folder = os.environ.get("TRAINDYN_DATA", "not set")
+    print(f"data sets here: {', '.join(sources.local_names())} (TRAINDYN_DATA: {folder})")
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
     print(f"project: {root}; chapters: {', '.join(parameters.chapters())}")
     return 0
