@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 
 import psutil
 import torch
@@ -54,6 +55,30 @@ def generator(seed: int, purpose: str = "") -> torch.Generator:
     """
     digest = hashlib.sha256(f"{int(seed)}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def normal(seeds: Iterable[int], purpose: str, *shape: int) -> torch.Tensor:
+    """Return standard normal numbers of shape (len(seeds), *shape), float64, each slice from its own seed's stream.
+
+    A slice does not depend on which other seeds are drawn beside it, so vectorising over seeds changes no number.
+
+    Args:
+        seeds: one integer per slice.
+        purpose: as for `generator`.
+        shape: shape of one slice.
+    """
+    return torch.stack([torch.randn(shape, dtype=torch.float64, generator=generator(s, purpose)) for s in seeds])
+
+
+def uniform(seeds: Iterable[int], purpose: str, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+    """Return uniform numbers on [low, high) of shape (len(seeds), *shape), float64, each slice from its own seed.
+
+    Args:
+        seeds, purpose, shape: as for `normal`.
+        low, high: ends of the interval.
+    """
+    draws = [torch.rand(shape, dtype=torch.float64, generator=generator(s, purpose)) for s in seeds]
+    return low + (high - low) * torch.stack(draws)
 
 
 def strict_float32() -> None:

@@ -59,6 +59,11 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """Return the value in a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _finite(item) for key, item in value.items()}

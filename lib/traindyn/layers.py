@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from traindyn.compute import generator
 from traindyn.errors import choose
 
 PARAMETERIZATIONS = ("ntk", "standard")
@@ -62,6 +64,22 @@ def draw(parameter: Tensor, law: str, scale: float, fans: tuple[int, int], gener
         values = values * (1 + relative * noise)
     with torch.no_grad():
         parameter.copy_(values)
+
+
+def starts(seeds: Sequence[int], purpose: str, *shape: int) -> Tensor:
+    """Return standard normal initial weights of shape (len(seeds), *shape), float64, each slice from its own seed.
+
+    For models that are plain tensors; `TRAINDYN_PERTURB` reaches them as it reaches a network's weights.
+
+    Args:
+        seeds: one integer per slice.
+        purpose: stream of the generator, as in `compute.generator`.
+        shape: shape of one slice.
+    """
+    weights = torch.empty(len(seeds), *shape, dtype=torch.float64)
+    for slot, seed in zip(weights, seeds, strict=True):
+        draw(slot, "normal", 1.0, (1, 1), generator(seed, purpose))
+    return weights
 
 
 class _Weighted(nn.Module):
@@ -193,6 +211,31 @@ class Conv(_Weighted):
         if self.scale != 1.0:
             z = z * self.scale
         return z if self.bias is None else z + self.bias[:, None, None]
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last axis that starts at scale 1 and shift 0, also after `reset`.
+
+    Args:
+        features: size of the last axis.
+    """
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Return scale and shift to 1 and 0; `generator` is accepted as in every layer and not used."""
+        self.reset_parameters()
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of images that starts at scale 1 and shift 0, also after `reset`.
+
+    Args:
+        groups: number of groups, a divisor of `channels`.
+        channels: channels of the input.
+    """
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Return scale and shift to 1 and 0; `generator` is accepted as in every layer and not used."""
+        self.reset_parameters()
 
 
 class Activation(nn.Module):

@@ -1,0 +1,27 @@
+// A table of verdicts gets one button per verdict that occurs in it. Without scripts the whole table is simply shown.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll(".verdict-table")) {
+    const rows = [...box.querySelectorAll("tr[data-verdict]")];
+    const verdicts = [...new Set(rows.map((row) => row.dataset.verdict))].sort();
+    if (verdicts.length < 2) continue;
+    const bar = document.createElement("div");
+    bar.className = "verdict-filter";
+    bar.setAttribute("role", "group");
+    bar.setAttribute("aria-label", "Show claims by verdict");
+    const choose = (verdict) => {
+      for (const row of rows) row.hidden = verdict !== "" && row.dataset.verdict !== verdict;
+      for (const button of bar.children) button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
+    };
+    for (const verdict of ["", ...verdicts]) {
+      const count = verdict ? rows.filter((row) => row.dataset.verdict === verdict).length : rows.length;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.verdict = verdict;
+      button.textContent = `${verdict || "all"} (${count})`;
+      button.addEventListener("click", () => choose(verdict));
+      bar.append(button);
+    }
+    box.prepend(bar);
+    choose("");
+  }
+});

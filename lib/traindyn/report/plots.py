@@ -1,0 +1,206 @@
+"""One look for every figure: legible in print and on a dark page, and never by colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE = sns.color_palette("colorblind", 8)
+DASHES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+LABELS = {"srel": r"$S_{\mathrm{rel}}$", "t": "step $t$", "loss": "loss", "distance": r"$\|x-x'\|_2$"}
+
+STYLE = {
+    "figure.facecolor": "white",  # a dark page shows the figure as a white card, as a printed page does
+    "savefig.facecolor": "white",
+    "axes.facecolor": "white",
+    "axes.edgecolor": "0.3",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "axes.labelsize": 10,
+    "axes.titlesize": 10,
+    "font.size": 10,
+    "legend.fontsize": 8.5,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "0.9",
+    "lines.linewidth": 1.6,
+    "svg.hashsalt": "traindyn",  # the same figure gives the same file
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the book's look inside the block."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def panels(
+    rows: int = 1,
+    cols: int = 1,
+    height: float = 2.8,
+    titles: Sequence[str] | None = None,
+    sharex: bool | str = False,
+    sharey: bool | str = False,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of rows x cols panels and its axes as a flat list.
+
+    Args:
+        rows, cols: number of panels.
+        height: height of one panel, in inches; the width follows from the page (at most 9.5 inches in all).
+        titles: one title per panel.
+        sharex, sharey: as in matplotlib.
+    """
+    with style():
+        width = {1: 5.6, 2: 8.4}.get(cols, 9.6)
+        fig, axes = plt.subplots(
+            rows,
+            cols,
+            figsize=(width, height * rows),
+            sharex=sharex,
+            sharey=sharey,
+            squeeze=False,
+            layout="constrained",
+        )
+        flat = list(axes.flat)
+        for ax, title in zip(flat, titles or [], strict=False):
+            ax.set_title(title)
+    return fig, flat
+
+
+def curves(
+    ax: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str | None = None,
+    band: str | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    log: str = "",
+    legend: bool | str = True,
+) -> None:
+    """Draw the mean of y over x, one line per value of `hue`, each with its own dashes.
+
+    Args:
+        ax: where.
+        frame: tidy table.
+        x, y, hue: its columns.
+        band: None, "range" (minimum to maximum over repetitions) or "sd" (one standard deviation).
+        xlabel, ylabel: labels with units; the column's name if None.
+        log: "", "x", "y" or "xy".
+        legend: whether to show it, or its title.
+    """
+    groups = [(None, frame)] if hue is None else list(frame.groupby(hue, sort=False))
+    for (label, group), color, dash in zip(groups, cycle(PALETTE), cycle(DASHES), strict=False):
+        table = group.groupby(x)[y].agg(["mean", "min", "max", "std"])
+        ax.plot(table.index, table["mean"], color=color, linestyle=dash, label=label)
+        if band == "range":
+            ax.fill_between(table.index, table["min"], table["max"], color=color, alpha=0.18, linewidth=0)
+        elif band == "sd":
+            spread = table["std"].fillna(0)
+            ax.fill_between(
+                table.index, table["mean"] - spread, table["mean"] + spread, color=color, alpha=0.18, linewidth=0
+            )
+    _finish(ax, x, y, xlabel, ylabel, log, legend if hue is not None else False)
+
+
+def points(
+    ax: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    log: str = "",
+    legend: bool | str = True,
+) -> None:
+    """Draw one point per row, one colour and one marker per value of `hue`; arguments as in `curves`."""
+    groups = [(None, frame)] if hue is None else list(frame.groupby(hue, sort=False))
+    for (label, group), color, marker in zip(groups, cycle(PALETTE), cycle(MARKERS), strict=False):
+        many = len(group) > 300  # thousands of vector markers make a page heavy
+        ax.plot(group[x], group[y], marker, ms=3.2, mew=0, alpha=0.6, color=color, label=label, rasterized=many)
+    _finish(ax, x, y, xlabel, ylabel, log, legend if hue is not None else False)
+
+
+def facets(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    cols: str,
+    rows: str | None = None,
+    hue: str | None = None,
+    kind: str = "curves",
+    band: str | None = None,
+    wrap: int = 3,
+    height: float = 2.5,
+    sharey: bool = True,
+    log: str = "",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+) -> Figure:
+    """Draw one panel per value of a column, or a grid of panels over two columns.
+
+    Args:
+        frame: tidy table.
+        x, y, hue, band, log, xlabel, ylabel: as in `curves`.
+        cols: column whose values are the panels of a row; wrapped after `wrap` of them where `rows` is None.
+        rows: column whose values are the rows; each row has its own scale of y.
+        kind: "curves" or "points".
+        wrap: panels in a row.
+        height: of one panel, in inches.
+        sharey: whether the panels (of a row) share the scale of y.
+    """
+    across = list(frame[cols].unique())
+    down = [None] if rows is None else list(frame[rows].unique())
+    width = min(wrap, len(across)) if rows is None else len(across)
+    lines = -(-len(across) // width) * len(down)
+    fig, axes = panels(lines, width, height, sharey="row" if rows else sharey, sharex="row" if rows else True)
+    for index, (row, col) in enumerate((row, col) for row in down for col in across):
+        ax = axes[index]
+        part = frame[(frame[cols] == col) & (True if row is None else frame[rows] == row)]
+        titled = hue if hue and index % (width if rows else len(across)) == 0 else False
+        common = {"xlabel": xlabel, "ylabel": ylabel, "log": log, "legend": titled}
+        if kind == "curves":
+            curves(ax, part, x, y, hue, band, **common)
+        else:
+            points(ax, part, x, y, hue, **common)
+        ax.set_title((f"{cols} {col}" if row is None else f"{row}, {col}").replace("_", " "))
+        if index % width:
+            ax.set_ylabel("")
+        if rows is None and index + width < len(across):
+            ax.set_xlabel("")
+    for ax in axes[len(down) * len(across) :]:
+        ax.set_visible(False)
+    return fig
+
+
+def level(ax: Axes, y: float, label: str) -> None:
+    """Draw a horizontal reference line at `y` and name it in the legend."""
+    ax.axhline(y, color="0.25", linestyle=(0, (1, 1.5)), linewidth=1.2, label=label)
+    with style():
+        ax.legend()
+
+
+def _finish(ax: Axes, x: str, y: str, xlabel: str | None, ylabel: str | None, log: str, legend: bool | str) -> None:
+    ax.set_xlabel(LABELS.get(x, x) if xlabel is None else xlabel)
+    ax.set_ylabel(LABELS.get(y, y) if ylabel is None else ylabel)
+    if "x" in log:
+        ax.set_xscale("log")
+    if "y" in log:
+        ax.set_yscale("log")
+    if legend:
+        with style():
+            ax.legend(title=legend if isinstance(legend, str) else None)

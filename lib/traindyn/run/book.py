@@ -1,0 +1,223 @@
+"""`make book`: execute every chapter, stage the executed notebooks with the prose, let Jupyter Book render them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+
+from traindyn import files, parameters
+from traindyn.errors import InputError, choose
+from traindyn.run import execute, kernel, outcomes, pages
+
+Say = Callable[[str], None]
+
+
+def make(preset: str, jobs: int, say: Say) -> int:
+    """Execute all chapters at a preset and build the pages; return the exit status.
+
+    Args:
+        preset: smoke, laptop or paper.
+        jobs: chapters executed at once.
+        say: called with lines for the user.
+
+    Raises:
+        InputError: the preset is unknown, or the table of contents names a chapter that is not there.
+    """
+    names = listed_chapters()
+    runs = execute_all(names, preset, jobs, say)
+    if runs is None:
+        return 1
+    book = [outcomes.findings(name, runs[name]) for name in names]
+    stage = stage_book(book, runs, preset)
+    home = site(preset)
+    status = render(stage, home.parents[1], say)
+    if status:
+        return status
+    print(f"The book is in {kernel.shown(home / 'index.html')} (file://{home / 'index.html'})")
+    print(_report(book))
+    return 0
+
+
+def verify(preset: str, jobs: int, say: Say) -> int:
+    """Execute all chapters at a preset; return 1 if a verdict is not the one that its ledger expects, else 0."""
+    names = listed_chapters()
+    runs = execute_all(names, preset, jobs, say)
+    if runs is None:
+        return 1
+    book = [outcomes.findings(name, runs[name]) for name in names]
+    print(_report(book))
+    return int(any(outcomes.surprises(found.claims, found.outcomes[0]) for found in book))
+
+
+def site(preset: str) -> Path:
+    """Return the folder of the built pages: `_build/html` at laptop, `_build/<preset>/_build/html` otherwise."""
+    build = files.project_root() / "_build"
+    return build / "html" if preset == "laptop" else build / preset / "_build" / "html"
+
+
+def listed_chapters() -> list[str]:
+    """Return the chapters in the table of contents.
+
+    Raises:
+        InputError: one of them has no notebook.
+    """
+    toc = (files.project_root() / "_toc.yml").read_text(encoding="utf-8")
+    known = parameters.chapters()
+    names = re.findall(r"chapters/(\w+)/\w+", toc)
+    for name in names:
+        if name not in known:
+            raise InputError(f"_toc.yml names chapters/{name}/{name}, which does not exist; take the line out")
+    return names
+
+
+def execute_all(names: Iterable[str], preset: str, jobs: int, say: Say) -> dict[str, Path] | None:
+    """Execute chapters in processes of their own, the most expensive first.
+
+    Returns:
+        Each chapter's finished run, or None if one of them failed (it has said why).
+    """
+    choose("preset", preset, parameters.PRESETS)
+    resolved = {name: parameters.resolve(name, preset) for name in names}
+    cost = {name: parameters.load_presets(name)[preset].cost.get("minutes", 0) for name in resolved}
+    waiting = [
+        name
+        for name, run in sorted(resolved.items(), key=lambda item: -cost[item[0]])
+        if not execute.is_current(execute.default_out(run), execute.run_key(run))
+    ]
+    if len(waiting) < len(resolved):
+        say(f"{len(resolved) - len(waiting)} of {len(resolved)} chapters have not changed since their last run")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def one(name: str) -> int:
+        command = [sys.executable, "-m", "traindyn.run.cli", "run", name, "--preset", preset]
+        command += ["--no-bar"] if len(waiting) > 1 else []  # several bars in one terminal overwrite one another
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        running.append(process)
+        return process.wait()
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        futures = [pool.submit(one, name) for name in waiting]
+        try:
+            statuses = [future.result() for future in futures]
+        except BaseException:  # Ctrl-C or SIGTERM: no chapter goes on alone
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
+    if any(statuses):
+        failed = [name for name, status in zip(waiting, statuses, strict=True) if status]
+        say(f"traindyn: the book was not built: {', '.join(failed)} failed")
+        return None
+    return {name: execute.default_out(run) for name, run in resolved.items()}
+
+
+def stage_book(book: list[outcomes.Findings], runs: dict[str, Path], preset: str) -> Path:
+    """Lay out everything that Sphinx reads under `_build/stage/<preset>/`; write only what has changed.
+
+    Args:
+        book: the findings of every chapter.
+        runs: the folder of every chapter's run.
+        preset: the preset of the runs.
+
+    Returns:
+        The folder.
+    """
+    root = files.project_root()
+    stage = root / "_build" / "stage" / preset
+    wanted: dict[Path, bytes] = {}
+    for path in (root / "book").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = path.read_bytes()
+            if path.suffix == ".md":
+                content = pages.fill(content.decode("utf-8"), book).encode()
+            wanted[path.relative_to(root)] = content
+    wanted[Path("_toc.yml")] = (root / "_toc.yml").read_bytes()
+    wanted[Path("_config.yml")] = _staged_config(root / "_config.yml", preset).encode()
+    for name, run in runs.items():
+        folder = Path("chapters") / name
+        wanted[folder / f"{name}.ipynb"] = merged(name, run).encode()
+        for path in [*(run / "figures").rglob("*"), *(run / "tables").rglob("*")]:
+            if path.is_file():
+                wanted[folder / path.relative_to(run)] = path.read_bytes()
+    _sync(stage, wanted)
+    return stage
+
+
+def merged(chapter: str, run: Path) -> str:
+    """Return a chapter's current prose with the outputs of a run, as the text of a notebook.
+
+    Raises:
+        InputError: the code cells are not those of the run.
+    """
+    prose = jupytext.read(parameters.source(chapter))
+    executed = nbformat.read(run / f"{chapter}.ipynb", as_version=4)
+    ours, theirs = ([c for c in book.cells if c.cell_type == "code"] for book in (prose, executed))
+    for cell, done in zip(ours, theirs, strict=True):
+        if cell.source != done.source and not parameters.is_parameters(cell):
+            raise InputError(f"chapter '{chapter}' has changed while it was being run; make the book again")
+        cell.source, cell.outputs, cell.execution_count = done.source, done.outputs, done.execution_count
+    for number, cell in enumerate(prose.cells):
+        cell.id = f"cell-{number}"  # jupytext draws new ids at every reading, and Sphinx would read the page again
+    return nbformat.writes(prose, version=4)
+
+
+def render(stage: Path, target: Path, say: Say) -> int:
+    """Run Jupyter Book with warnings as errors; return its exit status.
+
+    Args:
+        stage: the folder with `_config.yml` and `_toc.yml`.
+        target: the folder in which Jupyter Book makes `_build/html`.
+        say: called with lines for the user.
+    """
+    log = stage.with_name(f"{stage.name}.log")
+    command = [shutil.which("jupyter-book", path=Path(sys.executable).parent) or "jupyter-book", "build", str(stage)]
+    command += ["--path-output", str(target), "-W", "-n", "--keep-going"]
+    say("building the pages")
+    with log.open("w", encoding="utf-8") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
+    if done.returncode:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8"))
+        found = [
+            line for line in text.splitlines() if re.search(r"WARNING|ERROR|[Ee]xception", line)
+        ] or text.splitlines()
+        say("\n".join(found[-15:]))
+        say(f"traindyn: Jupyter Book failed; its log is {kernel.shown(log)}")
+    return int(bool(done.returncode))
+
+
+def _staged_config(path: Path, preset: str) -> str:
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["html"].pop("announcement", None)
+    if preset != "laptop":
+        config["html"]["announcement"] = (
+            f"Built at the <b>{preset}</b> preset, not at the one the book is meant to be read at."
+        )
+    return yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+
+
+def _sync(stage: Path, wanted: dict[Path, bytes]) -> None:
+    for relative, content in wanted.items():
+        path = stage / relative
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    for path in [path for path in stage.rglob("*") if path.is_file()]:
+        if path.relative_to(stage) not in wanted and "__pycache__" not in path.parts:
+            path.unlink()
+
+
+def _report(book: list[outcomes.Findings]) -> str:
+    different = [item for found in book for item in outcomes.surprises(found.claims, found.outcomes[0])]
+    lines = [f"  {name}: expected {expected}, came out as {verdict}" for name, expected, verdict in different]
+    total = sum(len(found.claims) for found in book)
+    return "\n".join([*lines, f"{len(different)} of {total} verdicts differ from the recorded ones."])

@@ -1,0 +1,232 @@
+"""One execution of a chapter: a folder that is complete or absent, skipped when nothing it depends on has changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import jupytext
+import nbformat
+import psutil
+import yaml
+
+from traindyn import compute, files, parameters
+from traindyn.errors import InputError
+from traindyn.learn import registry, sources
+from traindyn.parameters import Resolved
+from traindyn.run.kernel import RunFailed, run_notebook, shown
+
+# what decides a claim; its prose, and what a run is expected to give, do not change a run
+CRITERIA = ("id", "kind", "parts", "seeds", "decides_at", "because", "coarse", "not_testable")
+PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn")
+
+
+def default_out(resolved: Resolved) -> Path:
+    """Return where a run goes unless told otherwise: `_build/runs/<chapter>/<preset>[-<short key>]`."""
+    name = resolved.preset
+    if not resolved.is_preset:
+        name += f"-{files.content_key([], resolved.parameters, resolved.sizes)[:8]}"
+    return files.project_root() / "_build" / "runs" / resolved.chapter / name
+
+
+def run_key(resolved: Resolved) -> str:
+    """Return the key of a run's content: equal keys mean that executing again would change nothing.
+
+    It covers the chapter's code cells, the criteria of its ledger, parameters and sizes, the library's sources, the
+    versions of the packages that compute and draw, the archived results and local data sets, and the kind of device.
+
+    Raises:
+        InputError: the run asks for a device that is not there.
+    """
+    root = files.project_root()
+    device = compute.pick_device(resolved.parameters.get("device", "auto")).type
+    source = parameters.source(resolved.chapter)
+    cells = [(cell.source, cell.metadata.get("tags", [])) for cell in _code_cells(jupytext.read(source))]
+    ledger = yaml.safe_load(source.with_name("claims.yaml").read_text(encoding="utf-8")) or []
+    criteria = [{key: entry.get(key) for key in CRITERIA} for entry in ledger]
+    archived = sorted((root / "data" / "results" / resolved.chapter).rglob("*"))
+    return files.content_key(
+        [*_library(resolved.chapter), *(path for path in archived if path.is_file())],
+        [cells, criteria, resolved.parameters, resolved.sizes, resolved.preset, device],
+        [(name, metadata.version(name)) for name in PACKAGES],
+        _data_state(),
+    )
+
+
+def execute(
+    resolved: Resolved,
+    out: str | Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+    bar: bool = False,
+) -> Path:
+    """Execute a chapter's notebook into a folder that is complete or absent.
+
+    The folder holds the executed notebook, `tables/`, `figures/`, `claims.json` and, written last, `provenance.json`.
+    It is built under another name beside its place and renamed at the end. A finished run of the same content is kept.
+
+    Args:
+        resolved: the run, from `parameters.resolve`.
+        out: the folder; `default_out(resolved)` if None.
+        device: replaces the parameter `device` unless "auto".
+        force: execute even if a finished run of the same content is there, and replace another run in `out`.
+        progress: called with lines for the user.
+        bar: show papermill's progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: no such device, `out` cannot be written or holds something else.
+        RunFailed: a cell failed; the log's path is in the message.
+    """
+    declared = parameters.declared(parameters.source(resolved.chapter))
+    if device != "auto":
+        if "device" not in declared:
+            raise InputError(f"chapter '{resolved.chapter}' has no parameter 'device'; leave --device out")
+        resolved = replace(resolved, parameters={**resolved.parameters, "device": device})
+    key = run_key(resolved)
+    given = out is not None
+    out = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
+    if is_current(out, key) and not force:
+        progress(f"{resolved.chapter}: nothing has changed since the run in {shown(out)}")
+        return out
+    _check_place(out, overwrite=force or not given)
+    _clean_leftovers(out)
+    part = out.with_name(f"{out.name}.part-{_process_tag()}")
+    own = "" if resolved.is_preset else ", with parameters of your own"
+    progress(f"{resolved.chapter}: running at preset {resolved.preset}{own}")
+    start = time.perf_counter()
+    try:
+        part.mkdir(parents=True)
+        label = {
+            "preset": resolved.preset,
+            "sizes": resolved.sizes,
+            "is_preset": resolved.is_preset,
+            "out": str(part),
+            "key": key,
+        }
+        book = run_notebook(resolved.chapter, resolved.parameters, label, part, out.with_name(f"{out.name}.log"), bar)
+        nbformat.write(book, part / f"{resolved.chapter}.ipynb")
+        wall = time.perf_counter() - start
+        _finish(part, resolved, key, wall)
+        _replace(part, out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    progress(f"{resolved.chapter}: done in {wall:.0f} s, {shown(out)}")
+    return out
+
+
+def counted(out: Path) -> dict[str, int]:
+    """Return how many claims of a finished run have each verdict."""
+    verdicts = [claim["verdict"] for claim in files.read_json(out / "claims.json")["claims"]]
+    return {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+
+
+def _finish(part: Path, resolved: Resolved, key: str, wall: float) -> None:
+    if not (part / "claims.json").is_file():
+        raise RunFailed(
+            f"{resolved.chapter}: the notebook ended without claims.json; its last cell calls ch.verdicts()"
+        )
+    circumstances = part / "circumstances.json"
+    about = files.read_json(circumstances) if circumstances.is_file() else {}
+    circumstances.unlink(missing_ok=True)
+    about |= {
+        "chapter": resolved.chapter,
+        "preset": resolved.preset,
+        "parameters_are_preset": resolved.is_preset,
+        "parameters": resolved.parameters,
+        "sizes": resolved.sizes,
+        "key": key,
+        "wall_seconds": round(wall, 1),
+    }
+    files.write_json(part / "provenance.json", about)
+
+
+def _replace(part: Path, out: Path) -> None:
+    """Put `part` in the place of `out`: between the two renames there is no folder, never half of one."""
+    old = out.with_name(f"{out.name}.part-old-{_process_tag()}")
+    if out.exists():
+        out.rename(old)
+    part.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_current(out: Path, key: str) -> bool:
+    """Return whether `out` holds a finished run of this content."""
+    provenance = out / "provenance.json"
+    if not provenance.is_file():
+        return False
+    try:
+        return files.read_json(provenance).get("key") == key
+    except (ValueError, AttributeError):
+        return False
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; expected a folder that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / "provenance.json").is_file():
+            raise InputError(f"--out {out} holds files that are not a run; choose a folder that does not exist yet")
+        if not overwrite:
+            raise InputError(f"--out {out} holds another run; choose another folder, or replace it with --force")
+    above = next(parent for parent in out.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"cannot write to {above}; choose another folder with --out DIR")
+
+
+def _process_tag() -> str:
+    started = int(psutil.Process().create_time())
+    return f"{re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())}-{os.getpid()}-{started}"
+
+
+def _clean_leftovers(out: Path) -> None:
+    """Remove what dead processes of this machine left beside `out`; another machine's are left alone."""
+    here = _process_tag().split("-")[0]
+    for path in out.parent.glob(f"{out.name}.part-*") if out.parent.is_dir() else []:
+        host, pid, started = path.name.rsplit("-", 3)[1:]
+        if host == here and not _alive(int(pid), int(started)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int, started: int) -> bool:
+    try:
+        return abs(int(psutil.Process(pid).create_time()) - started) <= 1
+    except psutil.Error:
+        return False
+
+
+def _code_cells(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def _library(chapter: str) -> list[Path]:
+    """Return the sources a chapter can depend on: all but the other chapters' studies and the command line."""
+    package = Path(compute.__file__).parent
+    others = [name for name in parameters.chapters() if name != chapter]
+
+    def counts(path: Path) -> bool:
+        room = path.relative_to(package).parts[0]
+        if room == "run":
+            return path.name == "execute.py"
+        return room != "studies" or not any(re.fullmatch(rf"{name}(_\w+)?", path.stem) for name in others)
+
+    return [path for path in package.rglob("*.py") if counts(path)]
+
+
+def _data_state() -> list[tuple[str, str]]:
+    """Return name and checksum, as the manifests give them, of every local data set; and the registry's checksum."""
+    found = [(entry["name"], entry["sha256"]) for folder in sources.folders() for entry in sources.manifest(folder)]
+    if registry.REGISTRY.is_file():
+        found.append(("registry", files.sha256_file(registry.REGISTRY)))
+    return sorted(found)

@@ -1,0 +1,208 @@
+"""A run's folder is complete or absent, whatever happens, and is repeated only when something it depends on changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from traindyn import parameters
+from traindyn.run import cli, execute
+
+WAIT = "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(600)"
+
+
+def run(book: Path, *words: str) -> int:
+    return cli.main(["run", "bare", "--preset", "smoke", *words])
+
+
+def contents(book: Path) -> set[str]:
+    return {str(path.relative_to(book)) for path in book.rglob("*") if "ipython" not in path.parts}
+
+
+def test_a_run_holds_the_notebook_the_claims_and_where_they_came_from(bare_book, capsys):
+    book = bare_book("import pathlib\nprint(seed)\nassert pathlib.Path.cwd() == pathlib.Path(_run['out'])")
+    assert run(book, "-p", "seed=7", "-p", "fig-1.width=4") == 0
+    (out,) = (book / "_build" / "runs" / "bare").glob("smoke-*")
+    assert {path.name for path in out.iterdir()} == {"bare.ipynb", "claims.json", "provenance.json"}
+    about = json.loads((out / "provenance.json").read_text())
+    assert about["parameters"] == {"seed": 7, "device": "cpu"} and about["sizes"] == {"fig-1": {"width": 4}}
+    assert about["parameters_are_preset"] is False and about["wall_seconds"] > 0
+    notebook = nbformat.read(out / "bare.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code[0].source.splitlines()[0] == "seed: int = 7  # the seed"
+    assert code[1].outputs[0].text == "7\n"
+    assert str(book) not in (out / "bare.ipynb").read_text()
+
+
+def test_the_key_sees_what_changes_a_run_and_nothing_else(bare_book, monkeypatch):
+    book = bare_book("x = 1")
+    folder = book / "chapters" / "bare"
+
+    def key(*overrides: str) -> str:
+        return execute.run_key(parameters.resolve("bare", "smoke", overrides))
+
+    first = key()
+    bare_book("x = 1", prose="Other words.")
+    assert key() == first
+    (folder / "claims.yaml").write_text("- {id: bare.a, parts: [{name: p, statement: s}]}\n")
+    with_claim = key()
+    assert with_claim != first
+    (folder / "claims.yaml").write_text(
+        "- {id: bare.a, parts: [{name: p, statement: s}], expect: {smoke: holds}, states: words}\n"
+    )
+    assert key() == with_claim
+    assert len({key(), key("seed=2"), key("fig-1.width=9")}) == 3
+    bare_book("x = 2")
+    assert key() != with_claim
+    before = key()
+    (book / "MANIFEST.toml").write_text('[[dataset]]\nname = "set"\nfile = "set.npz"\nsha256 = "0"\n')
+    monkeypatch.setenv("TRAINDYN_DATA", str(book))
+    assert key() != before
+
+
+def test_a_finished_run_is_kept_until_forced(bare_book, capsys):
+    book = bare_book()
+    assert run(book) == 0
+    out = book / "_build" / "runs" / "bare" / "smoke"
+    first = (out / "provenance.json").stat().st_mtime_ns
+    assert run(book) == 0 and (out / "provenance.json").stat().st_mtime_ns == first
+    assert "nothing has changed" in capsys.readouterr().err
+    (out / "provenance.json").write_text('{"key": "tru')  # damaged: not believed
+    assert run(book) == 0
+    assert json.loads((out / "provenance.json").read_text())["key"]
+
+
+def test_a_failing_cell_is_one_line_with_its_log_and_leaves_no_run(bare_book, capsys):
+    book = bare_book("x = 1", "y = x / 0")
+    assert run(book) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("traindyn:")]
+    assert "code cell 3" in line and "y = x / 0" in line and "ZeroDivisionError: division by zero" in line
+    log = book / "_build" / "runs" / "bare" / "smoke.log"
+    assert str(log) in line and "ZeroDivisionError" in log.read_text() and "\x1b" not in log.read_text()
+    assert [path.name for path in log.parent.iterdir()] == ["smoke.log"]
+
+
+def test_a_kernel_that_dies_is_told_as_that(bare_book, capsys):
+    book = bare_book("import os\nos._exit(9)")
+    assert run(book) == 1
+    assert "the kernel died" in capsys.readouterr().err
+    assert not (book / "_build" / "runs" / "bare" / "smoke").exists()
+
+
+def test_a_notebook_without_verdicts_is_not_a_run(bare_book, capsys):
+    book = bare_book()
+    source = book / "chapters" / "bare" / "bare.md"
+    source.write_text(source.read_text().replace("claims.json", "other.json"))
+    assert run(book) == 1
+    assert "ch.verdicts()" in capsys.readouterr().err
+    assert not (book / "_build" / "runs" / "bare" / "smoke").exists()
+
+
+def begin(book: Path) -> tuple[subprocess.Popen[str], Path, list[psutil.Process]]:
+    """Start a run in a process of its own and wait until its kernel is in the cell that sleeps."""
+    command = [sys.executable, "-m", "traindyn.run.cli", "run", "bare", "--preset", "smoke"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    runs = book / "_build" / "runs" / "bare"
+    deadline = time.monotonic() + 120
+    while not (started := list(runs.glob("smoke.part-*/started"))):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.1)
+    return process, started[0].parent, psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_leaves_nothing(bare_book, sent, status):
+    book = bare_book(WAIT)
+    process, part, kernels = begin(book)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    assert list(part.parent.iterdir()) == []
+    assert psutil.wait_procs(kernels, timeout=20)[1] == []
+
+
+def test_what_a_killed_run_leaves_is_never_believed_and_cleared_by_the_next(bare_book):
+    book = bare_book(WAIT)
+    process, part, kernels = begin(book)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    assert kernels and psutil.wait_procs(kernels, timeout=20)[1] == []  # the kernel does not outlive its parent
+    out = part.with_name("smoke")
+    assert part.exists() and not out.exists()
+    bare_book()
+    assert run(book) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["smoke"]
+
+
+def test_only_what_dead_processes_of_this_machine_left_is_cleared(bare_book):
+    book = bare_book()
+    runs = book / "_build" / "runs" / "bare"
+    host = execute._process_tag().split("-")[0]
+    dead = runs / f"smoke.part-{host}-{2**22 + 1}-1000"
+    reused = runs / f"smoke.part-{host}-{os.getpid()}-1000"  # the number is ours now, the process is not
+    living = runs / f"smoke.part-{execute._process_tag()}"
+    elsewhere = runs / "smoke.part-othermachine-1-1000"
+    for path in (dead, reused, elsewhere):
+        path.mkdir(parents=True)
+    execute._clean_leftovers(runs / "smoke")
+    living.mkdir()
+    execute._clean_leftovers(runs / "smoke")
+    assert set(runs.iterdir()) == {living, elsewhere}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "bra"], "unknown chapter 'bra' (did you mean 'bare'?)"),
+        (["run", "bare", "--preset", "smke"], "unknown preset 'smke' (did you mean 'smoke'?)"),
+        (["run", "bare", "-p", "sed=3"], "unknown parameter 'sed' (did you mean 'seed'?)"),
+        (["run", "bare", "-p", "seed=x"], "parameter 'seed': expected int, got 'x'"),
+        (["run", "bare", "-p", "fig-1.width=-3"], "out of range"),
+        (["run", "bare", "--device", "gpu"], "device 'gpu' is not"),
+        (["run", "bare", "--device", "cuda:99"], "device 'cuda:99' was asked for"),
+        (["run", "bare", "--out", "{book}/chapters"], "holds files that are not a run"),
+        (["run", "bare", "--out", "{book}/chapters/bare/bare.md"], "is a file"),
+        (["run", "bare", "--out", "{book}/chapters/bare/bare.md/deep"], "cannot write to"),
+        (["show", "nothing"], "unknown chapter 'nothing'"),
+        (["book", "--preset", "laptp"], "unknown preset 'laptp'"),
+        (["walk"], "invalid choice: 'walk'"),
+        (["run"], "required: chapter"),
+    ],
+)
+def test_a_mistake_is_one_line_status_2_and_creates_nothing(bare_book, capsys, words, message):
+    book = bare_book()
+    (book / "_toc.yml").write_text("root: book/intro\n")
+    before = contents(book)
+    assert cli.main([word.format(book=book) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("traindyn: ") and said.count("\n") == 1 and message in said, said
+    assert contents(book) == before
+
+
+def test_another_run_is_replaced_only_by_force(bare_book, capsys):
+    book = bare_book()
+    out = book / "mine"
+    assert run(book, "--out", str(out)) == 0
+    assert run(book, "--out", str(out), "-p", "seed=2") == 2
+    assert "--force" in capsys.readouterr().err
+    assert json.loads((out / "provenance.json").read_text())["parameters"]["seed"] == 1
+    assert run(book, "--out", str(out), "-p", "seed=2", "--force") == 0
+    assert json.loads((out / "provenance.json").read_text())["parameters"]["seed"] == 2
+
+
+def test_list_show_and_doctor_speak_of_the_chapter(bare_book, capsys):
+    bare_book()
+    assert cli.main(["list"]) == 0 and cli.main(["show", "bare"]) == 0 and cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("bare", "seed", "the seed", "fig-1: width=8", "torch", "memory", "device"))
