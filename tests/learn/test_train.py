@@ -13,6 +13,7 @@ from torch import nn
 
 from traindyn import compute, losses
 from traindyn.errors import InputError
+from traindyn.learn import together as runs_together
 from traindyn.learn.batches import Order
 from traindyn.learn.models import FCN, ResNet
 from traindyn.learn.train import Cyclical, Probe, Run, Stop, error_on, fit, loss_on, weight_distance
@@ -372,3 +373,53 @@ def test_loss_callable_equals_the_named_one():
     )  # fmt: skip
     np.testing.assert_allclose(a.frame.loss, b.frame.loss, rtol=1e-12)
     assert losses.divisor("half_mse", 24, 2) == 48
+
+
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("case", ["adam-batches", "stream", "schedule", "stop"])
+def test_a_killed_and_resumed_run_is_the_uninterrupted_one_bit_by_bit(monkeypatch, tmp_path, case, together):
+    monkeypatch.setattr(runs_together, "CHECKPOINT_SECONDS", 0.0)
+    X, y = regression()
+    options = {"lr": 0.01, "steps": 300, "seeds": [1, 2, 3], "together": together, "optimizer": "adam"}
+    if case == "adam-batches":
+        options |= {"batch_size": 5, "record": 50}
+    if case == "stream":
+        X, y = lambda rng, seed: (lambda Z: (Z, Z.sum(1)))(torch.randn(7, 4, dtype=DTYPE, generator=rng)), None
+    if case == "schedule":
+        options |= {"lr": lambda s: 0.01 * s.seed, "schedule": [(140, lambda s: 0.1 / (1 + s.loss_name.count("e")))]}
+    if case == "stop":
+        options |= {"stop": 0.4}
+    looks = {"w": weights(100), "d": weight_distance(70)}
+    whole = fit(net(), X, y, probes=looks, **options)
+
+    class Killed(Exception):
+        pass
+
+    calls = []
+
+    def deadly(state):
+        calls.append(state.step)
+        if state.step == 200 and state.seed == 2 and len(calls) < 20:
+            raise Killed
+        return {"w": torch.cat([p.flatten() for p in state.model.parameters()])}
+
+    given = {"w": Probe(deadly, 100), "d": looks["d"]}
+    if case != "stop":
+        with pytest.raises(Killed):
+            fit(net(), X, y, probes=given, checkpoint=tmp_path, **options)
+        calls.extend([0] * 20)
+    else:
+        fit(net(), X, y, probes=looks, checkpoint=tmp_path, **options)  # finished: resuming changes nothing
+        given = looks
+    assert list(tmp_path.glob("*.safetensors"))
+    resumed = fit(net(), X, y, probes=given, checkpoint=tmp_path, **options)
+    pd.testing.assert_frame_equal(resumed.frame, whole.frame, check_exact=True)
+    assert np.array_equal(resumed.arrays["w"], whole.arrays["w"], equal_nan=True)
+    assert all(torch.equal(resumed.weights[name], whole.weights[name]) for name in whole.weights)
+    with pytest.raises(InputError, match="another training"):
+        fit(net(), X, y, probes=given, checkpoint=tmp_path, **options | {"steps": 299})
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="set aside"):
+        again = fit(net(), X, y, probes=given, checkpoint=tmp_path, **options)
+    pd.testing.assert_frame_equal(again.frame, whole.frame, check_exact=True)

@@ -14,6 +14,9 @@ from traindyn.compute import generator, pick_device
 from traindyn.errors import InputError, choose
 from traindyn.learn import features as feature_maps
 from traindyn.learn import registry, sources
+from traindyn.learn.synthetic import l1_norm, parity, polynomial, sphere, teacher, two_clusters
+
+__all__ = ["Dataset", "l1_norm", "load", "open_set", "parity", "polynomial", "sphere", "teacher", "two_clusters"]
 
 LABELS = ("index", "pm1", "onehot")
 TEST_SHARE = 0.2  # of a set that has no test part of its own

@@ -65,6 +65,10 @@ def _rewrite(module: fx.GraphModule) -> None:
             continue
         if node.target in _FOR_AUTOGRAD:
             node.replace_all_uses_with(node.args[0])
+        elif node.target is _ATEN._to_copy.default and isinstance(node.args[0], int | float):
+            # vmap writes a number beside a scalar as a tensor on the CPU; the operations take the number itself
+            for user in list(node.users):
+                user.args = fx.map_arg(user.args, lambda arg, node=node: node.args[0] if arg is node else arg)
         elif node.target in _PRODUCTS:
             left, right = node.args
             shapes = _shape(left), _shape(right)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def fit(
     seed_axis: bool | None = None,
     together: int | None = None,
     trace: bool = True,
+    checkpoint: str | Path | None = None,
 ) -> Run:
     """Train one run per seed and learning rate by gradient descent, SGD or one of torch's optimisers.
 
@@ -84,6 +86,8 @@ def fit(
         together: how many runs train at once; None: as many as pay on this device; 1: one after the other.
         trace: record a step's operations once and replay them; False for a model or loss whose Python code changes
             from step to step.
+        checkpoint: a folder; every minute the state is written there, and a training that finds its own state there
+            goes on from it, to the same trajectory (bit by bit on a CPU). None: nothing is written.
 
     Returns:
         the record of all runs, in the order seed by seed, rate by rate.
@@ -129,7 +133,7 @@ def fit(
     )
     at_once = together or size(job, specs)
     with tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False) as bar:
-        trained = train(job, specs, at_once, bar.update)
+        trained = train(job, specs, at_once, bar.update, Path(checkpoint) if checkpoint else None)
     meta = {
         "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable"),
         "optimizer": {"name": rule.name, **rule.hyper},
