@@ -24,8 +24,8 @@ class Recorder:
         probes: by name.
         last: number of updates of a whole run.
         full_batch: every update sees all samples, so the loss is known at every step.
-        record: steps between two rows, a list of steps, or None: every step for full batches, else the probes' steps
-            (without probes: every `epoch`-th).
+        record: steps between two full training losses, a list of steps, or None: every step for full batches, else
+            the probes' steps (without probes: every `epoch`-th). First and last step always have one.
         epoch: updates per epoch.
     """
 
@@ -33,6 +33,7 @@ class Recorder:
         self, runs: int, probes: dict[str, Probe], last: int, full_batch: bool, record: Any, epoch: int
     ) -> None:
         self.runs, self.probes, self.last = runs, probes, last
+        self._with_probes = record is None
         if record is None:
             record = 1 if full_batch else (0 if probes else epoch)
         every, at = (record, ()) if isinstance(record, int) else (0, record)
@@ -44,6 +45,10 @@ class Recorder:
     def due(self, step: int) -> bool:
         """Return whether `step` has a row: its loss is recorded, or a probe looks."""
         return self._rows.due(step, self.last) or any(probe.due(step, self.last) for probe in self.probes.values())
+
+    def wants_loss(self, step: int) -> bool:
+        """Return whether the row of `step` holds the loss on the whole training set."""
+        return self._with_probes or self._rows.due(step, self.last)
 
     def row(self, step: int, **values: Tensor) -> None:
         """Note the values, each (R,), of one step."""
