@@ -301,6 +301,20 @@ def test_networks_that_differ_in_more_than_weights_train_alone():
     assert run.frame[run.frame.seed == 2].loss.iloc[0] == pytest.approx(((f - y) ** 2).mean().item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("network", ["looks at its values", "draws numbers"])
+def test_networks_that_cannot_be_mapped_train_one_by_one(network):
+    class Odd(FCN):
+        def forward(self, x):
+            if network == "draws numbers":
+                return super().forward(nn.functional.dropout(x, 0.5))
+            return super().forward(x) * (2 if self.layers[0].weight.sum().item() > 0 else 1)
+
+    run = fit(Odd(4, 6, 2), *regression(), lr=0.01, steps=20, seeds=[1, 2, 3])
+    assert run.meta["together"] == 1 and set(run.summary.outcome) == {"finished"}
+    rough = run.frame[run.frame.run == 0].loss.diff().dropna()
+    assert rough.nunique() == 20  # a fresh draw at every step, recorded or not
+
+
 def test_out_of_memory_is_answered_by_smaller_chunks():
     class Hungry(FCN):
         def forward(self, x):

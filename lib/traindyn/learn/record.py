@@ -138,21 +138,27 @@ def _host(values: Tensor) -> np.ndarray:
 
 def _assemble(name: str, looks: list[tuple[int, Any]], runs: int) -> dict[str, np.ndarray]:
     """Return {key: (times, R, ...)} of one probe; NaN where a diverged run could not be looked at."""
-    found: dict[str, np.ndarray] = {}
+    places: dict[str, list[tuple[int, Any]]] = {}
+    values: dict[str, list[Tensor]] = {}
     for time, (_, look) in enumerate(looks):
-        for run, part in [(slice(None), look)] if isinstance(look, dict) else list(enumerate(look)):
+        stacked = isinstance(look, dict)
+        for run, part in [(slice(None), look)] if stacked else list(enumerate(look)):
             for key, value in part.items():
-                host = _host(value)
-                if isinstance(look, dict) and host.shape[:1] != (runs,):
+                if stacked and value.shape[:1] != (runs,):
                     raise InputError(
-                        f"probe '{name}': '{key}' has shape {host.shape}; with stacked=True the first axis is over "
-                        f"the {runs} runs"
+                        f"probe '{name}': '{key}' has shape {tuple(value.shape)}; with stacked=True the first axis is "
+                        f"over the {runs} runs"
                     )
-                if key not in found:
-                    shape = host.shape[1:] if isinstance(look, dict) else host.shape
-                    kind = host.dtype if host.dtype.kind in "fc" else np.dtype(float)
-                    found[key] = np.full((len(looks), runs, *shape), np.nan, kind)
-                if host.shape != found[key][time, run].shape:
-                    raise InputError(f"probe '{name}': '{key}' changes its shape from one look to the next")
-                found[key][time, run] = host
+                places.setdefault(key, []).append((time, run))
+                values.setdefault(key, []).append(value)
+    found: dict[str, np.ndarray] = {}
+    for key, parts in values.items():
+        if len({part.shape for part in parts}) > 1:
+            raise InputError(f"probe '{name}': '{key}' changes its shape from one look to the next")
+        host = _host(torch.stack(parts))  # one transfer from the device
+        shape = host.shape[2:] if isinstance(places[key][0][1], slice) else host.shape[1:]
+        kind = host.dtype if host.dtype.kind in "fc" else np.dtype(float)
+        found[key] = np.full((len(looks), runs, *shape), np.nan, kind)
+        for (time, run), value in zip(places[key], host, strict=True):
+            found[key][time, run] = value
     return found

