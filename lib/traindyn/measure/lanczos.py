@@ -27,8 +27,8 @@ def top_eig(product: Callable[[Tensor], Tensor], start: Tensor, tol: float = 1e-
     """Return the largest (most positive) eigenvalue of a symmetric matrix A.
 
     Lanczos iteration with full reorthogonalisation. With the residual r of the leading Ritz pair and its distance g to
-    the second Ritz value, the error of the value is about min(r, r^2 / g); the iteration stops once that is below
-    tol |value|.
+    the second Ritz value, the error of the value is about min(r, r^2 / g); the iteration stops once that, and a tenth
+    of the value's last change, are below tol |value|.
 
     Args:
         product: function v -> A v on vectors of shape (p,).
@@ -45,6 +45,7 @@ def top_eig(product: Callable[[Tensor], Tensor], start: Tensor, tol: float = 1e-
     basis = start.new_empty(min(most, 8), start.numel())
     basis[0] = start / start.norm()
     T = torch.zeros(most, most, dtype=torch.float64)
+    previous = 0.0
     for step in range(most):
         w = product(basis[step])
         if not torch.isfinite(w).all():
@@ -56,7 +57,9 @@ def top_eig(product: Callable[[Tensor], Tensor], start: Tensor, tol: float = 1e-
         values, vectors = torch.linalg.eigh(T[: step + 1, : step + 1])
         residual = beta.item() * abs(vectors[-1, -1].item())
         gap = (values[-1] - values[-2]).item() if step else 0.0
-        error = min(residual, residual**2 / gap) if gap > 0 else residual
+        moved = abs(values[-1].item() - previous)  # a second Ritz value that lags behind makes r^2 / g too hopeful
+        previous = values[-1].item()
+        error = max(min(residual, residual**2 / gap) if gap > 0 else residual, moved / 10)
         scale = values.abs().max().item()
         if step + 1 == most or (step and error <= tol * abs(values[-1].item())) or beta.item() <= 1e-12 * scale:
             break

@@ -221,8 +221,10 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> Plan:
     """
     rows = torch.arange(PROBE, device=X.device) % len(X)
     probe, out = forward(model, X[rows])
+    if not torch.isfinite(out).all():
+        raise InputError("model: its outputs hold NaN or infinity on X; has training diverged?")
     again = apply_model(model, X[rows]).detach()
-    if not torch.allclose(out.detach(), again, rtol=1e-3, atol=1e-6, equal_nan=True):
+    if not torch.allclose(out.detach(), again, rtol=1e-3, atol=1e-6):
         raise InputError("model: gives two different outputs for one input (dropout?); call model.eval() first")
     graph = trace(out)
     if any("CheckpointFunction" in node.name() for node in graph.nodes):
