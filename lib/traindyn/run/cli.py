@@ -1,4 +1,4 @@
-"""The command line: `traindyn list | show | run | book | verify | doctor`."""
+"""The command line: `traindyn list | show | run | book | verify | data | doctor`."""
 
 from __future__ import annotations
 
@@ -58,22 +58,28 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-p", dest="overrides", metavar="NAME=VALUE", action="append", default=[], help="a parameter")
     one.add_argument("--out", metavar="DIR", help="folder of the run, default _build/runs/CHAPTER/PRESET")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    one.add_argument("--force", action="store_true", help="execute although nothing has changed")
+    one.add_argument("--force", action="store_true", help="execute although nothing has changed, replace another run")
+    one.add_argument("--no-bar", action="store_true", help="no progress bar")
     one.set_defaults(command=_run)
 
     one = commands.add_parser("book", help="execute all chapters and build the pages")
     one.add_argument("--preset", default="laptop", help=PRESET_HELP)
-    one.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="chapters executed at once")
+    one.add_argument("--jobs", type=int, default=_cores(), help="chapters executed at once")
     one.set_defaults(command=_book)
 
     one = commands.add_parser("verify", help="execute all chapters; fail if a verdict is not the expected one")
     one.add_argument("--preset", default="laptop", help=PRESET_HELP)
-    one.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="chapters executed at once")
+    one.add_argument("--jobs", type=int, default=_cores(), help="chapters executed at once")
     one.set_defaults(command=_verify)
 
     one = commands.add_parser("nbval", help="write _build/nbval/CHAPTER.ipynb, which pytest --nbval-lax compares")
     one.add_argument("--update", action="store_true", help="rewrite chapters/*/expected.txt from a smoke run instead")
     one.set_defaults(command=_nbval)
+
+    one = commands.add_parser("data", help="data sets: which are known and here, fetch one, check all, where one lies")
+    one.add_argument("what", choices=("list", "fetch", "verify", "path"))
+    one.add_argument("name", nargs="?", help="the data set, for fetch and path")
+    one.set_defaults(command=_data)
 
     one = commands.add_parser("doctor", help="versions, device, memory and data found")
     one.set_defaults(command=_doctor)
@@ -117,10 +123,9 @@ def _run(options: argparse.Namespace) -> int:
     resolved = parameters.resolve(options.chapter, options.preset, options.overrides)
     from traindyn.run import execute  # papermill takes a second to import: not for `list` and `--help`
 
+    bar = sys.stderr.isatty() and not options.no_bar
     try:
-        out = execute.execute(
-            resolved, options.out, options.device, options.force, progress=_say, bar=sys.stderr.isatty()
-        )
+        out = execute.execute(resolved, options.out, options.device, options.force, progress=_say, bar=bar)
     except execute.RunFailed as error:
         print(f"traindyn: {error}", file=sys.stderr)
         return 1
@@ -151,6 +156,26 @@ def _nbval(options: argparse.Namespace) -> int:
     return reference.update(_say) if options.update else reference.write_notebooks(_say)
 
 
+def _data(options: argparse.Namespace) -> int:
+    from traindyn.learn import registry
+
+    if options.what in ("fetch", "path"):
+        if options.name is None:
+            raise InputError(f"data {options.what} needs the name of a data set; see traindyn data list")
+        print(registry.fetch(options.name) if options.what == "fetch" else registry.path(options.name))
+        return 0
+    if options.what == "list":
+        for row in registry.listing():
+            public = "" if row["obtainable"] else "  (these arrays cannot be had from a public source)"
+            print(f"{row['name']:20} {row['kind']:7} {row['here'] or row['fetch'] or 'not here'}{public}")
+        return 0
+    rows = registry.verify()
+    for name, said in rows:
+        print(f"{name:20} {said}")
+    print(f"{sum(said == 'ok' for _, said in rows)} of {len(rows)} local sets are as their manifest says")
+    return int(any(said != "ok" for _, said in rows))
+
+
 def _doctor(options: argparse.Namespace) -> int:
     import platform
 
@@ -158,6 +183,7 @@ def _doctor(options: argparse.Namespace) -> int:
     import torch
 
     from traindyn import compute
+    from traindyn.learn import sources
     from traindyn.run import execute
 
     root = files.project_root()
@@ -167,16 +193,18 @@ def _doctor(options: argparse.Namespace) -> int:
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     print(f"device: {device}{name}; CUDA devices: {torch.cuda.device_count()}")
     memory, free = psutil.virtual_memory(), shutil.disk_usage(root).free
-    print(f"cores: {os.cpu_count()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
+    print(f"cores: {_cores()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
     print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
-    found = execute.data_files(root)
-    place = os.environ.get("TRAINDYN_DATA", "not set")
-    print(f"local data files: {len(found)} (data/cache/; TRAINDYN_DATA: {place})")
-    for path in sorted(found):
-        print(f"  {path}")
+    folder = os.environ.get("TRAINDYN_DATA", "not set")
+    print(f"data sets here: {', '.join(sources.local_names())} (TRAINDYN_DATA: {folder})")
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
     print(f"project: {root}; chapters: {', '.join(parameters.chapters())}")
     return 0
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gb(count: int) -> str:

@@ -24,6 +24,7 @@ def notebook(chapter: str, out: Path, expected: str | None = None) -> nbformat.N
         InputError: there is no reference, or not exactly one cell tagged `verdict`.
     """
     run = parameters.resolve(chapter, "smoke")
+    out.mkdir(parents=True, exist_ok=True)
     label = {"preset": "smoke", "sizes": run.sizes, "is_preset": True, "out": str(out), "key": ""}
     book = kernel.prepare(chapter, run.parameters, label)
     cell = verdict_cell(chapter, book)
@@ -63,11 +64,17 @@ def write_notebooks(say: Callable[[str], None]) -> int:
 
 
 def update(say: Callable[[str], None]) -> int:
-    """Rewrite every chapter's `expected.txt` from a smoke run; return 0."""
+    """Rewrite every chapter's `expected.txt` from a smoke run; return 0.
+
+    Raises:
+        InputError: a verdict cell shows more than printed text, which nbval would compare as well.
+    """
     for name in parameters.chapters():
         out = execute.execute(parameters.resolve(name, "smoke"), progress=say)
         cell = verdict_cell(name, nbformat.read(out / f"{name}.ipynb", as_version=4))
-        text = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+        if any(output.output_type != "stream" or output.name != "stdout" for output in cell.outputs):
+            raise InputError(f"chapter '{name}': the cell tagged 'verdict' has to print text and show nothing else")
+        text = "".join(output.text for output in cell.outputs)
         path = parameters.source(name).with_name("expected.txt")
         files.write_text(path, text)
         say(f"{name}: wrote {kernel.shown(path)}; review the difference before you commit it")

@@ -15,34 +15,36 @@ from traindyn.measure import elasticity_flows as flows
 FIG10_POINT = (-1.0, -11.0, 1.0)
 FIG11_POINT = (1.01, 0.999, 1.2)  # x' of both panels
 FIG11_SAMPLED = {"a": (1.0, -1.0, 1.0), "b": (1.0, -11.0, 1.0)}  # x
-THETA = 0.001  # time scale of every figure of Section 5, and the step size of its SGD
+THETA = 0.001  # the source's time scale in every figure of Section 5, and the step size of its SGD
 
 
 def _point(values: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def ray(times: Sequence[float]) -> pd.DataFrame:
+def ray(times: Sequence[float], theta: float = THETA) -> pd.DataFrame:
     """Return S_rel along the ray of Figure 10, x = x' + sqrt(z) (1, 1, 1) with z = 1..100, and at z = 0.
 
     Args:
-        times: times at which Eq. 14 is read.
+        times: times at which Eq. 14 is read;  theta: its time scale.
 
     Returns:
         Columns time, z, distance, s_rel.
     """
     z = torch.arange(101, dtype=torch.float64)
     x_prime = _point(FIG10_POINT)
-    s = flows.s_rel_example(_point(times), x_prime, x_prime + z.sqrt()[:, None])
+    s = flows.s_rel_example(_point(times), x_prime, x_prime + z.sqrt()[:, None], theta)
     grid = pd.MultiIndex.from_product([z.long().tolist(), times], names=["z", "time"]).to_frame(index=False)
     return grid.assign(distance=np.sqrt(3 * grid["z"]), s_rel=s.flatten().numpy())
 
 
-def rays(seeds: Sequence[int], count: int, time: float = 500.0, points: int = 200) -> dict[str, list]:
+def rays(
+    seeds: Sequence[int], count: int, time: float = 500.0, points: int = 200, theta: float = THETA
+) -> dict[str, list]:
     """Follow Eq. 14 along random rays x' + s u with x' standard normal and u uniform on the sphere.
 
     Args:
-        seeds: `count` rays each;  count: rays;  time: time of Eq. 14.
+        seeds: `count` rays each;  count: rays;  time, theta: time of Eq. 14 and its scale.
         points: equal steps of s from 0 to sqrt(300), the length of Figure 10; near is s = sqrt(3), its first point.
 
     Returns:
@@ -54,8 +56,8 @@ def rays(seeds: Sequence[int], count: int, time: float = 500.0, points: int = 20
     u = u / u.norm(dim=-1, keepdim=True)
     lengths = torch.linspace(0, 300**0.5, points + 1, dtype=torch.float64)
     x = x_prime[..., None, :] + lengths[:, None] * u[..., None, :]
-    s = flows.s_rel_example(_point([time]), x_prime[..., None, :], x)[..., 0]
-    near = flows.s_rel_example(_point([time]), x_prime, x_prime + 3**0.5 * u)[..., 0]
+    s = flows.s_rel_example(_point([time]), x_prime[..., None, :], x, theta)[..., 0]
+    near = flows.s_rel_example(_point([time]), x_prime, x_prime + 3**0.5 * u, theta)[..., 0]
     best_closer = s.cummax(-1).values[..., :-1]
     shares = {
         "falls": s[..., -1] < near,
@@ -66,9 +68,11 @@ def rays(seeds: Sequence[int], count: int, time: float = 500.0, points: int = 20
     return {name: share.double().mean(1).tolist() for name, share in shares.items()}
 
 
-def panels(times: Tensor) -> dict[str, Tensor]:
+def panels(times: Tensor, theta: float = THETA) -> dict[str, Tensor]:
     """Return Eq. 14 at `times` of shape (T,) for the two pairs of Figure 11, keys "a" and "b"."""
-    return {name: flows.s_rel_example(times, _point(FIG11_POINT), _point(x)) for name, x in FIG11_SAMPLED.items()}
+    return {
+        name: flows.s_rel_example(times, _point(FIG11_POINT), _point(x), theta) for name, x in FIG11_SAMPLED.items()
+    }
 
 
 def exact_ends() -> pd.DataFrame:
@@ -101,28 +105,31 @@ def windows(times: Tensor, s: Tensor) -> Tensor:
     return (s[..., None, :] < least_later[..., :, None]) & (order[None, :] < order[:, None])
 
 
-def common_window(times: Tensor | None = None) -> pd.DataFrame:
+def common_window(times: Tensor | None = None, theta: float = THETA) -> pd.DataFrame:
     """Scan t* for a window that serves both pairs of Figure 11, and for one that serves each alone.
 
     Args:
-        times: grid of the scan, by default every 2 units up to 8000.
+        times: grid of the scan, by default every 2 units up to 8000;  theta: time scale of Eq. 14.
 
     Returns:
         One row for each t*: t_star, and how long the windows of "a", of "b" and of "both" are, in grid points.
     """
     times = torch.arange(0, 8001, 2, dtype=torch.float64) if times is None else times
-    inside = {name: windows(times, s) for name, s in panels(times).items()}
+    inside = {name: windows(times, s) for name, s in panels(times, theta).items()}
     inside["both"] = inside["a"] & inside["b"]
     return pd.DataFrame({"t_star": times.numpy(), **{name: mask.sum(-1).numpy() for name, mask in inside.items()}})
 
 
-def random_pairs(seeds: Sequence[int], pairs: int, late_from: float = 2000.0, end: float = 6000.0) -> dict[str, list]:
-    """Read Eq. 14 over time for random standard normal pairs (theta = 0.001).
+def random_pairs(
+    seeds: Sequence[int], pairs: int, late_from: float = 2000.0, end: float = 6000.0, theta: float = THETA
+) -> dict[str, list]:
+    """Read Eq. 14 over time for random standard normal pairs.
 
     Times: every 5 units to 300, every 25 to `late_from`, then 100 equal steps to `end`.
 
     Args:
         seeds: `pairs` pairs each;  pairs: number;  late_from, end: the late times are [late_from, end].
+        theta: time scale of Eq. 14.
 
     Returns:
         For each seed, shares of the pairs: "window" (an own window [t1, t2] and t* as in Conjecture 1.2 exist: S dips
@@ -136,7 +143,7 @@ def random_pairs(seeds: Sequence[int], pairs: int, late_from: float = 2000.0, en
     forever = _point([float("inf")])
     shares: dict[str, list] = {"window": [], "bounded": [], "rising": [], "predicted": []}
     for here, there in zip(x, x_prime, strict=True):  # one seed at a time: pairs x times fill the memory
-        s = flows.s_rel_example(times, there, here)
+        s = flows.s_rel_example(times, there, here, theta)
         limit = flows.s_rel_example(forever, there, here)[..., 0]
         late = s[..., times >= late_from]
         numerator = (_point(flows.EXAMPLE_A) * there * here).sum(-1)
@@ -153,7 +160,7 @@ def random_pairs(seeds: Sequence[int], pairs: int, late_from: float = 2000.0, en
     return shares
 
 
-def proximity_check(seeds: Sequence[int], pairs: int) -> dict[str, list]:
+def proximity_check(seeds: Sequence[int], pairs: int, theta: float = THETA) -> dict[str, list]:
     """Check P(x, x') = max_r |x'_r x_r| of Theorem 5.1 against Eq. 14 at 60 times in [0, 6000] for normal pairs.
 
     Returns:
@@ -167,8 +174,8 @@ def proximity_check(seeds: Sequence[int], pairs: int) -> dict[str, list]:
     x, x_prime, y = (normal(seeds, name, pairs, 3) for name in ("x", "x-prime", "y"))
     times = torch.linspace(0, 6000, 60, dtype=torch.float64)
     a, start = _point(flows.EXAMPLE_A), _point(flows.EXAMPLE_START)
-    squared = flows.squared_weights(times, a, torch.ones_like(a), start, THETA)
-    s = flows.s_rel_example(times, x_prime, x)
+    squared = flows.squared_weights(times, a, torch.ones_like(a), start, theta)
+    s = flows.s_rel_example(times, x_prime, x, theta)
 
     def metric(p: Tensor, q: Tensor) -> Tensor:
         return flows.proximity(torch.diag_embed(p), torch.diag_embed(q))
@@ -180,7 +187,7 @@ def proximity_check(seeds: Sequence[int], pairs: int) -> dict[str, list]:
     late = times[-1:]
     slopes = {}
     for name, (p, q) in shrunk.items():
-        log_s = flows.s_rel_example(late, p.expand(2, -1, -1, -1), q.expand(2, -1, -1, -1))[..., 0].log()
+        log_s = flows.s_rel_example(late, p.expand(2, -1, -1, -1), q.expand(2, -1, -1, -1), theta)[..., 0].log()
         log_p = metric(p, q).log()
         slopes[name] = (log_s[1] - log_s[0]) / (log_p[1] - log_p[0])
     return {
@@ -195,13 +202,13 @@ def proximity_check(seeds: Sequence[int], pairs: int) -> dict[str, list]:
     }
 
 
-def sgd_paths(seeds: Sequence[int], runs: int, steps: int) -> Tensor:
-    """Run the SGD of Section 5.1 on Eq. 15, w <- w + 2 eta (sum_p x_p (w*_p^2 - w_p^2)) x * w with eta = 0.001.
+def sgd_paths(seeds: Sequence[int], runs: int, steps: int, eta: float = THETA) -> Tensor:
+    """Run the SGD of Section 5.1 on Eq. 15, w <- w + 2 eta (sum_p x_p (w*_p^2 - w_p^2)) x * w.
 
     Each step draws a fresh x ~ N(0, I_3).
 
     Args:
-        seeds: `runs` runs each;  runs, steps: numbers.
+        seeds: `runs` runs each;  runs, steps: numbers;  eta: step size.
 
     Returns:
         Squared weights, shape (steps + 1, len(seeds), runs, 3).
@@ -211,30 +218,30 @@ def sgd_paths(seeds: Sequence[int], runs: int, steps: int) -> Tensor:
     path = [w]
     for x in normal(seeds, "samples", steps, runs, 3).unbind(1):
         residual = (x * (target - w**2)).sum(-1, keepdim=True)
-        w = w + 2 * THETA * residual * x * w
+        w = w + 2 * eta * residual * x * w
         path.append(w)
     return torch.stack(path) ** 2
 
 
-def sgd_s_rel(squared: Tensor) -> pd.DataFrame:
+def sgd_s_rel(squared: Tensor, eta: float = THETA) -> pd.DataFrame:
     """Return S_rel along the SGD of `sgd_paths`, averaged over runs, for the pairs of Figure 11.
 
     Args:
-        squared: what `sgd_paths` returns, T times, S seeds, R runs.
+        squared: what `sgd_paths` returns;  eta: its step size, also of the fictitious step and the theta of Eq. 14.
 
     Returns:
-        Columns panel, measure ("definition 1" at eta = 0.001, "limit" eta -> 0, "eq. 14"), seed (position on the seed
+        Columns panel, measure ("definition 1", "limit" eta -> 0, "eq. 14"), seed (position on the seed
         axis), step, s_rel.
     """
     x_prime = _point(FIG11_POINT)
     steps, seeds = squared.shape[0], squared.shape[1]
-    flow = panels(torch.arange(steps, dtype=torch.float64))
+    flow = panels(torch.arange(steps, dtype=torch.float64), eta)
     frames = []
     for name, values in FIG11_SAMPLED.items():
         x = _point(values)
         residual = ((_point(flows.EXAMPLE_A) - squared) * x).sum(-1)
         measures = {
-            "definition 1": flows.s_rel_step_diagonal(squared, residual, x_prime, x, THETA).mean(-1),
+            "definition 1": flows.s_rel_step_diagonal(squared, residual, x_prime, x, eta).mean(-1),
             "limit": flows.s_rel_diagonal(squared, x_prime, x).mean(-1),
             "eq. 14": flow[name][:, None].expand(-1, seeds),
         }
@@ -245,22 +252,29 @@ def sgd_s_rel(squared: Tensor) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def resemblance(frame: pd.DataFrame) -> pd.DataFrame:
-    """Compare the curves of `sgd_s_rel` with Eq. 14.
+def figure12_parts(frame: pd.DataFrame) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
+    """Compare the curves of `sgd_s_rel` with Eq. 14 and read the parts of Figure 12 off them.
 
     Returns:
-        One row for each panel, measure and seed: gap (largest relative distance over time), correlation (over time).
+        The parts over seeds (values within 2 % at every step, correlation over time above 0.95; each panel by
+        Definition 1, both panels by the limit), and for each panel and measure the largest relative gap and the
+        correlation.
     """
-    rows = []
-    for (panel, seed), group in frame.groupby(["panel", "seed"]):
-        table = group.pivot(index="step", columns="measure", values="s_rel")
-        reference = table.pop("eq. 14")
-        for measure, curve in table.items():
-            gap = float((curve / reference - 1).abs().max())
-            rows.append(
-                {"panel": panel, "measure": measure, "seed": seed, "gap": gap, "correlation": curve.corr(reference)}
-            )
-    return pd.DataFrame(rows)
+    table = frame.pivot(index="step", columns=["panel", "measure", "seed"], values="s_rel").sort_index(axis=1)
+    seeds = sorted(frame["seed"].unique())
+    measured, near, alike = {}, {}, {}
+    for panel in "ab":
+        reference = table[panel, "eq. 14"][seeds]
+        for label, measure in (("def1", "definition 1"), ("limit", "limit")):
+            curve, name = table[panel, measure][seeds], f"{panel}_{label}"
+            gap, correlation = (curve / reference - 1).abs().max(), curve.corrwith(reference)
+            measured |= {f"gap_{name}": gap.tolist(), f"correlation_{name}": correlation.tolist()}
+            near[name], alike[name] = gap < 0.02, correlation > 0.95
+    parts = {f"values-{panel}": near[f"{panel}_def1"].tolist() for panel in "ab"}
+    parts |= {f"shape-{panel}": alike[f"{panel}_def1"].tolist() for panel in "ab"}
+    parts["limit-values"] = (near["a_limit"] & near["b_limit"]).tolist()
+    parts["limit-shape"] = (alike["a_limit"] & alike["b_limit"]).tolist()
+    return parts, measured
 
 
 def first_within(squared: Tensor, radius: float = 1e-6) -> list[float]:

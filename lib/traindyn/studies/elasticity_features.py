@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -12,6 +13,15 @@ from traindyn.compute import normal
 from traindyn.layers import starts
 from traindyn.measure import elasticity_features as features
 from traindyn.measure.flows import rk4
+
+# penalty in M, signs of Theorem 3.1, standard deviation of W(0); the first decides Figures 6 to 8
+VARIANTS = {
+    "printed M": ("printed", "right", 1.0),
+    "M of Eq. 3": ("eq3", "right", 1.0),
+    "printed signs": ("printed", "printed", 1.0),
+    "small start": ("printed", "right", 0.001),
+}
+SHOWN = ("printed M", "M of Eq. 3", "small start")  # those whose S is drawn
 
 
 def gradient_gap(seeds: Sequence[int], classes: int, per_class: int, p: int, lam: float = 1.0) -> dict[str, list]:
@@ -121,54 +131,59 @@ def curves(
     draws: int,
     iterations: int,
     every: int,
-    readings: Sequence[tuple[str, str]] = (("printed", "right"),),
     lam: float = 1.0,
     theta: float = 0.001,
-    scale: float = 1.0,
-    unit: bool = False,
 ) -> pd.DataFrame:
     """Return S_rel (Eq. 4) and the loss (Eq. 3) along the flow of Definition 4 on the features of Section 3.1.
 
-    The pair is the first training point of each class: x in class 1 is sampled, x' in class 2 is watched.
+    The pair is the first training point of each class: x in class 1 is sampled, x' in
+    class 2 is watched. Both quantities are averages over the starts.
 
     Args:
-        seeds: data, random layer and weight draws;  p, dim, per_class: sizes of the features.
-        draws: random initial W for each seed, over which S and the loss are averaged.
+        seeds: data, random layer and starts;  p, dim, per_class: sizes of the features;  draws: starts for each seed.
         iterations, every: the flow is read at t = 0, every, 2 every, ..., iterations.
-        readings: pairs (penalty, sign): "printed" (N lam/K) or "eq3" (lam/K), and "right" or "printed" (Theorem 3.1).
-        lam, theta: lambda_1 and the time scale.
-        scale: standard deviation of the normal entries of W(0).
-        unit: divide all features by their root mean square norm, so that the penalty is not small beside |h|^2.
+        lam, theta: lambda_1 and the time scale of the flow.
 
     Returns:
-        Columns seed, penalty, sign, iteration, s_rel, loss.
+        Columns seed, variant (one of `VARIANTS`), iteration, s_rel, loss.
     """
     times = torch.arange(0, iterations + 1, every, dtype=torch.float64)
     frames = []
     for seed in seeds:
         h = random_features(seed, p, dim, per_class)
-        if unit:
-            h = h / (h**2).sum(-1).mean().sqrt()
         flow = features.FeatureFlow(features.moments(h))
         x, x_prime = h[0, 0], h[1, 0]
-        W0 = starts([seed], "weights", draws, 2, p)[0] * scale
-        for reading, sign in readings:
+        W0 = starts([seed], "weights", draws, 2, p)[0]
+        for variant, (reading, sign, scale) in VARIANTS.items():
             mu = features.penalty(lam, 2 * per_class, 2, reading)
-            points = torch.stack([x, x_prime])
-            out, loss = flow.outputs_and_loss(W0, points, mu, lam, theta, times, sign)
+            out, loss = flow.outputs_and_loss(scale * W0, torch.stack([x, x_prime]), mu, lam, theta, times, sign)
             s = features.s_rel(out[..., 0, :], out[..., 1, :], x @ x_prime, x @ x, 0, mu)
             columns = {"iteration": times.long().numpy(), "s_rel": s.mean(-1).numpy(), "loss": loss.mean(-1).numpy()}
-            frames.append(pd.DataFrame({"seed": seed, "penalty": reading, "sign": sign, **columns}))
+            frames.append(pd.DataFrame({"seed": seed, "variant": variant, **columns}))
     return pd.concat(frames, ignore_index=True)
 
 
-def movement(seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int, points: int = 200) -> pd.DataFrame:
-    """Return how much S_rel of Eq. 4 moves along the whole flow, with and without the penalty (lambda_1 = 1 or 0).
+def thin(frame: pd.DataFrame, points: int = 120) -> pd.DataFrame:
+    """Return the rows of a frame of `curves` at about `points` log-spaced iterations, with S also relative to its end.
+
+    Returns:
+        Its columns and `relative`: s_rel divided by its last value of that seed and variant.
+    """
+    relative = frame["s_rel"] / frame.groupby(["seed", "variant"])["s_rel"].transform("last")
+    grid = frame["iteration"].unique()[1:]
+    wanted = grid[np.unique(np.geomspace(1, len(grid), points).astype(int)) - 1]
+    return frame.assign(relative=relative)[frame["iteration"].isin(wanted)]
+
+
+def movement(
+    seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int, points: int = 200, lam: float = 1.0
+) -> pd.DataFrame:
+    """Return how much S_rel of Eq. 4 moves along the whole flow, with and without the penalty.
 
     Times are 0 and log-spaced from a hundredth of the fastest to forty times the slowest time scale.
 
     Args:
-        seeds, p, dim, per_class, draws: as for `curves`;  points: number of times.
+        seeds, p, dim, per_class, draws: as for `curves`;  points: number of times;  lam: lambda_1 where it is not 0.
 
     Returns:
         One row for each seed and setting: "none" (lambda_1 = 0), "eq3" (lam/K), "printed" (N lam/K), "eq3-unit" (lam/K
@@ -180,19 +195,19 @@ def movement(seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int,
         W0 = starts([seed], "weights", draws, 2, p)[0]
         plain = random_features(seed, p, dim, per_class)
         unit = plain / (plain**2).sum(-1).mean().sqrt()
-        for setting, h, lam in (
+        for setting, h, strength in (
             ("none", plain, 0.0),
-            ("eq3", plain, 1.0),
-            ("printed", plain, 1.0),
-            ("eq3-unit", unit, 1.0),
+            ("eq3", plain, lam),
+            ("printed", plain, lam),
+            ("eq3-unit", unit, lam),
         ):
-            mu = features.penalty(lam, 2 * per_class, 2, "printed" if setting == "printed" else "eq3")
+            mu = features.penalty(strength, 2 * per_class, 2, "printed" if setting == "printed" else "eq3")
             flow = features.FeatureFlow(features.moments(h))
             rates = flow.values.clamp(min=float(flow.values[-1]) * 1e-12) + mu
             ends = torch.log10(torch.stack([0.01 / rates[-1], 40 / rates[0]]))
             times = torch.cat([W0.new_zeros(1), torch.logspace(*ends.tolist(), points, dtype=W0.dtype)])
             x, x_prime = h[0, 0], h[1, 0]
-            out, _ = flow.outputs_and_loss(W0, torch.stack([x, x_prime]), mu, lam, 1.0, times)
+            out, _ = flow.outputs_and_loss(W0, torch.stack([x, x_prime]), mu, strength, 1.0, times)
             s = features.s_rel(out[..., 0, :], out[..., 1, :], x @ x_prime, x @ x, 0, mu)
             ratio = s.amax(0) / s.amin(0) - 1
             rows.append(
@@ -208,35 +223,29 @@ def _settled(loss: Tensor) -> int:
 
 
 def phases(frame: pd.DataFrame) -> pd.DataFrame:
-    """Summarise curves of `curves`, one row for each seed, penalty and sign.
+    """Summarise the curves of `curves`, one row for each variant and seed.
 
     Args:
         frame: what `curves` returns.
 
     Returns:
-        late_spread (max/min - 1 of S over the last third), early_below (share of the times before t99 at which S lies
-        below every value of the last third), rise (S at the end minus S at 0), movement (max/min of S), t99 (first
-        iteration after which 99 % of the loss drop is done), linked and linked_log (share of the net rise of S from
-        its minimum that is done at t99 of the loss and of its logarithm; 0 where S does not end above its minimum or
-        where the minimum comes after t99).
+        Columns variant, seed and: late_spread (max/min - 1 of S over the last third), early_below (share of the times
+        before t99 at which S lies below every value of the last third), rise (S at the end minus S at 0), movement
+        (max/min of S), t99 (first iteration after which 99 % of the loss drop is done), linked and linked_log (share of
+        the net rise of S from its minimum that is done at t99 of the loss and of its logarithm; 0 where S does not end
+        above its minimum or where the minimum comes after t99).
     """
     rows = []
-    for (seed, reading, sign), group in frame.groupby(["seed", "penalty", "sign"], sort=False):
+    for (variant, seed), group in frame.groupby(["variant", "seed"], sort=False):
         s = torch.tensor(group["s_rel"].to_numpy())
         loss = torch.tensor(group["loss"].to_numpy())
-        late = s[2 * len(s) // 3 :]
-        lowest = int(s.argmin())
-        shares, marks = [], []
-        for curve in (loss, loss.log()):
-            mark = _settled(curve)
-            rose = float(s[-1] - s[lowest])
-            shares.append(float(s[mark] - s[lowest]) / rose if rose > 0 and lowest <= mark else 0.0)
-            marks.append(mark)
+        late, lowest, rose = s[2 * len(s) // 3 :], int(s.argmin()), float(s[-1] - s.min())
+        marks = [_settled(loss), _settled(loss.log())]
+        shares = [float(s[m] - s.min()) / rose if rose > 0 and lowest <= m else 0.0 for m in marks]
         rows.append(
             {
+                "variant": variant,
                 "seed": seed,
-                "penalty": reading,
-                "sign": sign,
                 "late_spread": float(late.max() / late.min() - 1),
                 "early_below": float((s[: max(marks[0], 1)] < late.min()).double().mean()),
                 "rise": float(s[-1] - s[0]),
@@ -247,3 +256,33 @@ def phases(frame: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def figure_parts(table: pd.DataFrame) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
+    """Read the parts of Figures 6 to 8, and the numbers behind them, off a table of `phases`.
+
+    Returns:
+        The parts over seeds (four for the printed M, one with all four for each other variant), and what was measured.
+    """
+    groups = {variant: table[table["variant"] == variant] for variant in VARIANTS}
+    every = {
+        variant: {
+            "settles": group["late_spread"] < 0.02,
+            "low-early": group["early_below"] >= 0.5,
+            "ends-higher": group["rise"] > 0,
+            "moves": group["movement"] > 1.01,
+        }
+        for variant, group in groups.items()
+    }
+    parts = {name: met.tolist() for name, met in every["printed M"].items()}
+    for name, variant in (
+        ("own-factor", "M of Eq. 3"),
+        ("printed-signs", "printed signs"),
+        ("small-start", "small start"),
+    ):
+        parts[name] = np.logical_and.reduce(list(every[variant].values())).tolist()
+    deciding = groups["printed M"]
+    measured = {name: deciding[name].tolist() for name in ("late_spread", "early_below", "rise", "movement", "t99")}
+    measured["movement_own_factor"] = groups["M of Eq. 3"]["movement"].tolist()
+    measured["rise_small_start"] = groups["small start"]["rise"].tolist()
+    return parts, measured

@@ -119,9 +119,9 @@ def late_bound_check(seeds: Sequence[int], n: int, pairs: int, step: float = 0.1
         seeds, n: as above;  pairs: admissible random pairs with their own starts at each time;  step: eta beta.
 
     Returns:
-        For each seed: "late-below" (largest amount by which S falls short of the bound), "late-gap" (largest
-        |S - bound|), "late-undefined", "early-undefined" (shares of steps with no resolvable change at x) and
-        "early-below" (share of the defined early steps at which S is below the bound).
+        For each seed: "late-below" (largest amount by which S falls short of the bound) and "late-gap" (largest
+        |S - bound|), both relative to max(1, bound), "late-undefined", "early-undefined" (shares of steps with no
+        resolvable change at x), "early-below" (share of the defined early steps at which S is below the bound).
     """
     out: dict[str, list] = {}
     for name, times in (("early", [0.0, 1.0, 2.0, 3.0]), ("late", [30.0, 40.0])):
@@ -129,7 +129,8 @@ def late_bound_check(seeds: Sequence[int], n: int, pairs: int, step: float = 0.1
         above, below, output = _direct(case, step)
         # a smaller change at x is too much rounding of the outputs it is a difference of
         defined = below > 1e8 * torch.finfo(below.dtype).eps * output
-        gap = torch.where(defined, above / below - gate.late_bound(case["x_prime"], case["x"]), 0.0)
+        bound = gate.late_bound(case["x_prime"], case["x"])
+        gap = torch.where(defined, (above / below - bound) / bound.clamp(min=1), 0.0)
         out[f"{name}-undefined"] = (~defined).double().mean((1, 2)).tolist()
         if name == "late":
             out["late-below"] = (-gap).clamp(min=0).amax((1, 2)).tolist()
@@ -204,7 +205,7 @@ def gate_s_rel(path: Tensor, x_prime: Tensor, x: Tensor, eta: float) -> tuple[Te
     """
     x, x_prime = (v.to(path).expand(len(path), -1)[:, None, :] for v in (x, x_prime))
     out = (path * x).sum(-1, keepdim=True)
-    w_new = path + eta * (out > 0) * (x.sum(-1, keepdim=True) - out) * x
+    w_new = path + eta * ((x.sum(-1, keepdim=True) - out) * (out > 0)) * x
     top, bottom = gate.gate_change(path, w_new, x_prime), gate.gate_change(path, w_new, x)
     size = torch.stack([torch.relu((w * v).sum(-1)) for w in (path, w_new) for v in (x, x_prime)]).amax(0)
     return top / bottom, bottom > 1e8 * torch.finfo(path.dtype).eps * size
@@ -224,3 +225,50 @@ def switching_pair(path: Tensor, seeds: Sequence[int], candidates: int = 2000) -
         first = (acute & wanted).double().argmax(-1)
         chosen.append(points[torch.arange(len(points)), first])
     return chosen[0], chosen[1]
+
+
+def figure9(seeds: Sequence[int], steps: int, batch: int, eta: float = 0.05) -> tuple[pd.DataFrame, dict[str, list]]:
+    """Follow S_rel along SGD on a ReLU gate for the pair of Figure 9 and for two pairs that are not collinear.
+
+    Pairs: "collinear" (x = (10, ..., 10), x' = (sqrt 200, ...)), the same in float32 ("collinear, float32"),
+    "non-collinear" (x' = (20, 0, 20, 0, ...)) and "switching" (`switching_pair`).
+
+    Args:
+        seeds, steps, batch, eta: as for `gate_sgd`.
+
+    Returns:
+        The curves (columns pair, run, step, s_rel, bound, resolved), and for each run: "distance" (final |w - w*|),
+        "collinear-gap" (largest |S - sqrt 2| at resolved steps), "late-gap" (largest |S - bound| of the non-collinear
+        pair at resolved steps with |w - w*| < 0.01), "departure" (largest |S/bound - 1| of the switching pair at
+        resolved steps among the first 50), "undefined" (steps of the printed pair at which neither output moves) and
+        "undefined-32" (the same in float32).
+    """
+    paths = {dtype: gate_sgd(seeds, steps, batch, eta, dtype=dtype) for dtype in (torch.float64, torch.float32)}
+    path = paths[torch.float64]
+    ten = torch.full((1, 10), 10.0, dtype=torch.float64)
+    twenty = torch.tensor([[20.0, 0.0] * 5], dtype=torch.float64)
+    away, open_gate = switching_pair(path, seeds)
+    pairs = {
+        "collinear": (path, ten * 2**0.5, ten),
+        "collinear, float32": (paths[torch.float32], ten * 2**0.5, ten),
+        "non-collinear": (path, twenty, ten),
+        "switching": (path, away, open_gate),
+    }
+    frames, gaps, clear = [], {}, {}
+    for name, (weights, x_prime, x) in pairs.items():
+        s, clear[name] = gate_s_rel(weights, x_prime, x, eta)
+        bound = gate.late_bound(x_prime, x).expand(len(s))[:, None]
+        gaps[name] = torch.where(clear[name], (s.double() - bound).abs(), 0.0) / (bound if name == "switching" else 1)
+        shape = {"run": np.repeat(list(seeds), steps + 1), "step": np.tile(np.arange(steps + 1), len(seeds))}
+        columns = {"s_rel": s.flatten(), "bound": bound.expand_as(s).flatten(), "resolved": clear[name].flatten()}
+        frames.append(pd.DataFrame({"pair": name, **shape, **columns}))
+    distance = (path - 1).norm(dim=-1)
+    undefined = [frame.groupby("run", sort=False)["s_rel"].apply(lambda v: int(v.isna().sum())) for frame in frames[:2]]
+    return pd.concat(frames, ignore_index=True), {
+        "distance": distance[:, -1].tolist(),
+        "collinear-gap": gaps["collinear"].amax(1).tolist(),
+        "late-gap": torch.where(distance < 0.01, gaps["non-collinear"], 0.0).amax(1).tolist(),
+        "departure": gaps["switching"][:, :50].amax(1).tolist(),
+        "undefined": undefined[0].tolist(),
+        "undefined-32": undefined[1].tolist(),
+    }

@@ -1,0 +1,118 @@
+"""Staging is faithful and stable: current prose with a run's outputs, the same bytes when nothing has changed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from traindyn import parameters
+from traindyn.errors import InputError
+from traindyn.run import book, execute
+
+
+@pytest.fixture
+def run(bare_book):
+    """The bare book and its finished run."""
+    root = bare_book("print(seed + 1)")
+    return root, execute.execute(parameters.resolve("bare", "smoke", ["seed=41"]))
+
+
+def test_a_staged_chapter_has_the_current_prose_the_runs_outputs_and_its_parameters(run, bare_book):
+    _, out = run
+    bare_book("print(seed + 1)", prose="Better words.")
+    text = book.merged("bare", out)
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    assert any("Better words." in cell.source for cell in notebook.cells)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code[0].source.startswith("seed: int = 41  # the seed")
+    assert code[1].outputs[0].text == "42\n"
+    assert not any("_run =" in cell.source for cell in notebook.cells)
+    assert book.merged("bare", out) == text
+
+
+def test_a_chapter_whose_code_is_not_the_runs_is_refused(run, bare_book):
+    bare_book("print(seed + 2)")
+    with pytest.raises(InputError, match="has changed while"):
+        book.merged("bare", run[1])
+
+
+def test_staging_writes_only_what_changed_and_removes_what_is_gone(tmp_path):
+    wanted = {Path("a/x.md"): b"1", Path("b.md"): b"2"}
+    assert set(book._sync(tmp_path, wanted)) == set(wanted)
+    times = {path: (tmp_path / path).stat().st_mtime_ns for path in wanted}
+    assert book._sync(tmp_path, wanted | {Path("b.md"): b"3"}) == [Path("b.md")]
+    assert (tmp_path / "a/x.md").stat().st_mtime_ns == times[Path("a/x.md")]
+    assert (tmp_path / "b.md").read_bytes() == b"3"
+    assert book._sync(tmp_path, {Path("b.md"): b"3"}) == [Path("a/x.md")]
+    assert book._sync(tmp_path, {Path("b.md"): b"3"}) == []
+    assert not (tmp_path / "a/x.md").exists()
+
+
+def test_the_note_about_unexecuted_sources_is_not_in_the_built_book(toy_book):
+    source = toy_book / "_config.yml"
+    assert "nothing was executed" in yaml.safe_load(source.read_text())["html"]["announcement"]
+    assert "announcement" not in yaml.safe_load(book._staged_config(source, "laptop"))["html"]
+    assert "smoke" in yaml.safe_load(book._staged_config(source, "smoke"))["html"]["announcement"]
+
+
+def test_a_chapter_in_the_contents_that_is_not_there_is_an_error(toy_book, monkeypatch, tmp_path):
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "_toc.yml").write_text((toy_book / "_toc.yml").read_text())
+    monkeypatch.setenv("TRAINDYN_ROOT", str(tmp_path))
+    with pytest.raises(InputError, match="_toc.yml names chapters/toy/toy"):
+        book.listed_chapters()
+
+
+def test_a_failing_chapter_stops_the_book_and_is_named(bare_book, capfd):
+    root = bare_book("1 / 0")
+    (root / "_toc.yml").write_text("chapters:\n  - file: chapters/bare/bare\n")
+    command = [sys.executable, "-m", "traindyn.run.cli", "book", "--preset", "smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr and "the book was not built: bare failed" in done.stderr
+    assert not (root / "_build" / "smoke").exists()
+
+
+def test_the_toy_book_is_built_whole_and_again_without_executing(toy_book, capsys, monkeypatch):
+    """Execution, staging, generated pages, Sphinx with warnings as errors; then a change of prose alone."""
+    assert book.make("smoke", 1, print) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 3 verdicts differ from the recorded ones."
+    site = book.site("smoke")
+    page = (site / "chapters" / "toy" / "toy.html").read_text()
+    assert 'id="toy-contraction"' in page and "<figure" in page and "verdict-holds" in page
+    assert (site / "_static" / "mathjax" / "tex-chtml.js").is_file()
+    assert "toy.html#toy-slip" in (site / "book" / "errata.html").read_text()
+    assert list(site.rglob("toy-descent.csv"))
+    source = toy_book / "chapters" / "toy" / "toy.md"
+    before = source.read_text()
+    claims = toy_book / "chapters" / "toy" / "claims.yaml"
+    record = claims.read_text()
+    style = toy_book / "book" / "_static" / "book.css"
+    look = style.read_text()
+    try:
+        source.write_text(before.replace("The smallest chapter", "The tiniest chapter"))
+        claims.write_text(record.replace("{smoke: holds,", "{smoke: fails,"))
+        assert book.make("smoke", 1, print) == 0
+        said = capsys.readouterr().out
+        assert "1 of 1 chapters have not changed" in said
+        assert said.splitlines()[-2:] == [
+            "  toy.contraction: expected fails, came out as holds",
+            "1 of 3 verdicts differ from the recorded ones.",
+        ]
+        assert "The tiniest chapter" in (site / "chapters" / "toy" / "toy.html").read_text()
+        assert book.verify("smoke", 1, print) == 1
+        style.write_text(look + "/* changed */\n")  # no page changes with it
+        assert book.make("smoke", 1, print) == 0
+        assert "/* changed */" in (site / "_static" / "book.css").read_text()
+    finally:
+        source.write_text(before)
+        claims.write_text(record)
+        style.write_text(look)
+    assert json.loads((toy_book / "_build/runs/toy/smoke/provenance.json").read_text())["preset"] == "smoke"
