@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from traindyn.errors import InputError
-from traindyn.learn import data, registry, sources
+from traindyn.learn import data, registry, samples, sources
+from traindyn.learn.shipped import SHIPPED
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def test_fetched_images_are_the_ones_of_the_source_and_load(hub, monkeypatch):
 
     # another order of the same samples: same digest, same draw
     raw = data.open_set("toy")
-    entry["digest"] = {part: sources.digest(raw, part) for part in ("train", "test")}
+    entry["digest"] = {part: samples.digest(raw, part) for part in ("train", "test")}
     back = np.arange(20)[::-1]
     folder = write(features, train={"image": list(x[back]), "label": y[back]}, test={"image": list(xt), "label": yt})
     registry.fetch("toy", source=folder)
@@ -127,7 +128,7 @@ def test_registry_is_complete_and_honest():
     assert asked <= set(known)
     for name, entry in known.items():
         assert {"kind", "citation", "licence", "obtainable", "obtain", "offline"} <= set(entry), name
-        assert set(entry["offline"]) <= set(known) | set(sources.SHIPPED), name
+        assert set(entry["offline"]) <= set(known) | set(SHIPPED), name
         assert "revision" not in entry.get("hub", {}), f"{name}: pin a revision only when it was checked"
         assert all(len(digest) == 64 for digest in entry.get("digest", {}).values())
     rows = {row["name"]: row for row in registry.listing()}

@@ -150,7 +150,9 @@ def test_frame_summary_and_last_state():
     for model, (_, row) in zip(run.models, run.frame[run.frame.step == 10].iterrows(), strict=True):
         assert ((model(X) - y) ** 2).mean().item() == pytest.approx(row.loss, rel=1e-10)
     sparse = fit(net(), X, y, lr=0.1, steps=10, batch_size=5, probes=look)
-    assert list(sparse.frame.step) == [0, 1, 4, 8, 10]
+    assert list(sparse.frame.step) == [0, 1, 4, 8, 10] and sparse.frame.loss.notna().all()
+    bare = fit(net(), X, y, lr=0.1, steps=10, batch_size=5, probes=look, record=0)
+    assert list(bare.frame.step) == [0, 1, 4, 8, 10] and list(bare.frame.loss.notna()) == [1, 0, 0, 0, 1]
 
 
 def test_seeds_fix_init_data_and_order_separately():
@@ -218,6 +220,7 @@ def test_divergence_is_an_outcome(together):
     assert end < 60 and tail.step.max() == end and not math.isfinite(tail.loss.iloc[-1])
     assert np.isfinite(tail.loss.iloc[:-1]).all()
     bounded = fit(model, X, y, lr=50.0, steps=60, stop=Stop(diverged=1e3))
+    assert not math.isfinite(run.summary.loss[1])
     assert bounded.summary.outcome[0] == "diverged" and 1e3 < bounded.frame.loss.iloc[-1] < math.inf
 
 
@@ -296,6 +299,20 @@ def test_networks_that_differ_in_more_than_weights_train_alone():
     assert run.meta["together"] == 1
     f = build(2).to(DTYPE)(X)  # drawn in float32 here
     assert run.frame[run.frame.seed == 2].loss.iloc[0] == pytest.approx(((f - y) ** 2).mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("network", ["looks at its values", "draws numbers"])
+def test_networks_that_cannot_be_mapped_train_one_by_one(network):
+    class Odd(FCN):
+        def forward(self, x):
+            if network == "draws numbers":
+                return super().forward(nn.functional.dropout(x, 0.5))
+            return super().forward(x) * (2 if self.layers[0].weight.sum().item() > 0 else 1)
+
+    run = fit(Odd(4, 6, 2), *regression(), lr=0.01, steps=20, seeds=[1, 2, 3])
+    assert run.meta["together"] == 1 and set(run.summary.outcome) == {"finished"}
+    rough = run.frame[run.frame.run == 0].loss.diff().dropna()
+    assert rough.nunique() == 20  # a fresh draw at every step, recorded or not
 
 
 def test_out_of_memory_is_answered_by_smaller_chunks():

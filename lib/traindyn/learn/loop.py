@@ -214,7 +214,11 @@ class Loop:
 
     def _note(self, step: int, batch_loss: Tensor) -> None:
         """Record a row, call the probes and mark the runs whose stop rule holds."""
-        full = batch_loss if self.feed.full_batch or self.feed.streams else self.training_loss()
+        known = self.feed.full_batch or self.feed.streams
+        if known or self.recorder.wants_loss(step):
+            full = batch_loss if known else self.training_loss()
+        else:
+            full = batch_loss.new_full((self.stack.runs,), math.nan)
         rates = self.rates
         rate = rates.squeeze(1) if isinstance(rates, Tensor) else batch_loss.new_full((1,), rates)
         if self.stop.loss is not None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import atomic_path, sha256_file, write_text
-from traindyn.learn import sources
+from traindyn.learn import samples, sources
+from traindyn.learn.shipped import SHIPPED
 
 REGISTRY = Path(__file__).resolve().parents[3] / "data" / "registry.toml"
 
@@ -28,7 +29,7 @@ def entries() -> dict[str, dict[str, Any]]:
 def obtainable(name: str, sha256: str | None = None) -> bool:
     """Return whether the arrays of a set (of its local file with this checksum) can be had from the public set."""
     entry = entries().get(name, {})
-    return bool(entry.get("obtainable", name in sources.SHIPPED)) and sha256 not in entry.get("partial_files", [])
+    return bool(entry.get("obtainable", name in SHIPPED)) and sha256 not in entry.get("partial_files", [])
 
 
 def missing(name: str, root: str | Path | None = None) -> str:
@@ -53,7 +54,7 @@ def listing(root: str | Path | None = None) -> list[dict[str, Any]]:
     known, rows = entries(), []
     for name in dict.fromkeys([*sources.local_names(root), *known]):
         found, entry = sources.find_local(name, root), known.get(name, {})
-        here = str(found[0]) if found else "package" if name in sources.SHIPPED else ""
+        here = str(found[0]) if found else "package" if name in SHIPPED else ""
         brings = f"traindyn data fetch {name}" if "hub" in entry and not here else ""
         public = obtainable(name, found[1]["sha256"] if found else None)
         rows.append(
@@ -70,7 +71,7 @@ def path(name: str, root: str | Path | None = None) -> Path:
     """
     if found := sources.find_local(name, root):
         return found[0]
-    if name in sources.SHIPPED:
+    if name in SHIPPED:
         raise InputError(f"data set '{name}' comes with a package and has no file of its own")
     raise InputError(missing(name, root))
 
@@ -93,12 +94,12 @@ def verify(root: str | Path | None = None) -> list[tuple[str, str]]:
     return rows
 
 
-def _compare(raw: sources.Raw, entry: dict[str, Any]) -> str:
+def _compare(raw: samples.Raw, entry: dict[str, Any]) -> str:
     """Return what differs between a set's arrays and the registry's digests, or an empty string."""
     for part, expected in entry.get("digest", {}).items():
         if part not in raw.labels:
             return f"has no part '{part}'"
-        if sources.digest(raw, part) != expected:
+        if samples.digest(raw, part) != expected:
             return f"the arrays of part '{part}' are not those of the registry"
     return ""
 

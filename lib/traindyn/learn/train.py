@@ -80,8 +80,9 @@ def fit(
         dtype: of weights and data; None: that of X (float32 if X is not floating).
         device: None: that of X.
         progress: show a bar on a terminal (never in a notebook).
-        record: steps between two rows of the frame, or a list of steps; None: every step for full batches, else the
-            probes' steps. First and last step always have a row.
+        record: steps between two losses on the whole training set, or a list of steps; None: every step for full
+            batches, else the probes' steps (without probes: once an epoch). First and last step always have one; rows
+            that only a probe asks for are NaN there, which saves passes over large training sets (record=0).
         seed_axis: whether X and y have a leading axis over the seeds; None: as their shapes suggest.
         together: how many runs train at once; None: as many as pay on this device; 1: one after the other.
         trace: record a step's operations once and replay them; False for a model or loss whose Python code changes
@@ -201,7 +202,7 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
             outcome.ends, np.asarray([word == "diverged" for word in outcome.words]), outcome.end_loss
         )
         frame["run"] += before
-        last_loss = frame.groupby("run")["loss"].last()
+        last_loss = frame.groupby("run")["loss"].agg(lambda values: values.iloc[-1])
         for row, spec in enumerate(part.specs):
             run = before + row
             starts = frame.loc[frame["run"] == run, "rate"]

@@ -178,7 +178,7 @@ def _in_blocks(job: _Job, batches: list[Tensor], plan: Plan, method: str) -> Ten
     K = job.kernel(len(X), len(X2), plan.outputs, X if X.is_floating_point() else next(iter(job.wanted.values())))
     if not plan.entries:
         return K
-    step = _block_size(job, plan, max(len(X), len(X2)))
+    step = _block_size(job, plan, batches)
     for lo in range(0, len(X), step):
         here = Pass(job.model, X[lo : lo + step], plan, job.wanted)
         for lo2 in range(lo if symmetric else 0, len(X2), step):
@@ -191,12 +191,15 @@ def _in_blocks(job: _Job, batches: list[Tensor], plan: Plan, method: str) -> Ten
     return K
 
 
-def _block_size(job: _Job, plan: Plan, n: int) -> int:
-    """Samples in one block: what the user says, or what fits the budget twice (two blocks meet)."""
+def _block_size(job: _Job, plan: Plan, batches: list[Tensor]) -> int:
+    """Samples in one block: what the user says, all where they fit the budget, else what fits it twice (two meet)."""
+    longest = max(len(batch) for batch in batches)
     if job.chunk is not None:
-        return min(job.chunk, n)
-    held = plan.sample_bytes * (1 + plan.outputs if job.full else 2)
-    return max(1, min(n, job.budget // max(1, 2 * held)))
+        return min(job.chunk, longest)
+    held = max(1, plan.sample_bytes * (1 + plan.outputs) // 2 if job.full else plan.sample_bytes)
+    if held * sum(len(batch) for batch in batches) <= job.budget:
+        return longest
+    return max(1, min(longest, job.budget // (2 * held)))
 
 
 @torch.no_grad()

@@ -20,6 +20,25 @@ from torch.autograd.graph import GradientEdge, Node
 from traindyn.errors import InputError
 from traindyn.measure.ntk_rules import RULES, Layout, samples_first
 
+# views that rearrange a parameter or pick a part of it: they leave inner products of its gradients as they are
+ISOMETRIES = {
+    "AliasBackward0",
+    "CloneBackward0",
+    "PermuteBackward0",
+    "ReshapeAliasBackward0",
+    "SelectBackward0",
+    "SliceBackward0",
+    "SplitBackward0",
+    "SplitWithSizesBackward0",
+    "SqueezeBackward0",
+    "SqueezeBackward1",
+    "TBackward0",
+    "TransposeBackward0",
+    "UnsafeViewBackward0",
+    "UnsqueezeBackward0",
+    "ViewBackward0",
+}
+VIEWS = ISOMETRIES - {"CloneBackward0"} | {"ExpandBackward0", "UnbindBackward0"}
 PROBE = 3  # samples in a probe: the fewest for which sample-major and sample-minor order differ at every place
 
 
@@ -116,7 +135,7 @@ def _may_be_constant(graph: Trace, index: int) -> bool:
 def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]) -> tuple[list[Entry], set[str], int]:
     """Find where expressions of wanted parameters meet the data; `constant` nodes are known not to see the data.
 
-    The third result counts the numbers in the outputs of all operations that see the data.
+    The third result counts the numbers in the outputs of all operations that see the data, views left out.
     """
     dynamic: list[bool] = []
     leaves: list[frozenset[str]] = []
@@ -148,7 +167,11 @@ def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]
         leaves[-1] = frozenset()
     if graph.nodes and not dynamic[-1]:
         uncovered |= leaves[-1]
-    numbers = sum(math.prod(graph.shape(index)) for index, sees_data in enumerate(dynamic) if sees_data)
+    numbers = sum(
+        math.prod(graph.shape(index))
+        for index, sees_data in enumerate(dynamic)
+        if sees_data and graph.nodes[index].name() not in VIEWS
+    )
     return list(entries.values()), uncovered, numbers
 
 

@@ -8,28 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from traindyn.measure.ntk_graph import Entry, Plan, Trace, forward, trace
+from traindyn.measure.ntk_graph import ISOMETRIES, Entry, Plan, Trace, forward, trace
 from traindyn.measure.ntk_products import Direct, Outer
 from traindyn.measure.ntk_rules import RULES
-
-# views that rearrange a parameter or pick a part of it: they leave inner products of its gradients as they are
-_ISOMETRIES = {
-    "AliasBackward0",
-    "CloneBackward0",
-    "PermuteBackward0",
-    "ReshapeAliasBackward0",
-    "SelectBackward0",
-    "SliceBackward0",
-    "SplitBackward0",
-    "SplitWithSizesBackward0",
-    "SqueezeBackward0",
-    "SqueezeBackward1",
-    "TBackward0",
-    "TransposeBackward0",
-    "UnsafeViewBackward0",
-    "UnsqueezeBackward0",
-    "ViewBackward0",
-}
 
 
 class GraphChanged(Exception):
@@ -94,7 +75,7 @@ class Pass:
         index, chain = entry.expr[0], []
         while self.graph.children[index]:
             chain.append(self.graph.nodes[index].name())
-            if chain[-1] not in _ISOMETRIES:
+            if chain[-1] not in ISOMETRIES:
                 return None
             index = self.graph.children[index][0][0]
         return tuple(chain)

@@ -184,8 +184,10 @@ def _gradient_block(u: Outer, group: int, rows: slice, budget: int) -> Tensor:
     n, c = u.signals.shape[:2]
     signals = u.signals[:, :, group, :, rows]
     G = signals.new_empty(n, c, signals.shape[-1], u.width)
-    numbers = min(CACHE, budget // signals.element_size())
-    step = max(1, min(n, numbers // (u.positions * u.width)))
+    # patches are consumed while they are in the cache; a layer with its own way only copies its inputs per output
+    numbers = CACHE if u.blocks is None else 64 * CACHE
+    held = u.positions * (u.width if u.blocks is None else signals.shape[1] * (u.width + signals.shape[-1]))
+    step = max(1, min(n, min(numbers, budget // signals.element_size()) // held))
     for lo in range(0, n, step):
         hi = min(lo + step, n)
         if u.blocks is not None:

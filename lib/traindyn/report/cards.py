@@ -43,14 +43,14 @@ def number(value: float | int | bool | None, digits: int = 3) -> str:
 
 
 def order_of_magnitude(value: float | None) -> str:
-    """Return "0", "tiny" (below 1e-8, where rounding rules), or a power of ten such as "1e-3"."""
+    """Return "tiny" below 1e-8, where rounding rules, else the nearest power of ten, such as "1e-3"."""
     if value is None or math.isnan(value):
         return "–"
-    if value == 0:
-        return "0"
+    if math.isinf(value):
+        return "inf"
     if abs(value) < 1e-8:
         return "tiny"
-    return f"{'-' if value < 0 else ''}1e{math.floor(math.log10(abs(value)))}" if math.isfinite(value) else "inf"
+    return f"{'-' if value < 0 else ''}1e{round(math.log10(abs(value)))}"
 
 
 def spread(value: Any, coarse: bool = False) -> str:
