@@ -161,7 +161,9 @@ class Linear(_Weighted):
         """Map a of shape (..., in_features) to (..., out_features)."""
         if self.scale == 1.0:
             return F.linear(a, self.weight, self.bias)
-        if a.shape[:-1].numel() > self.fans[0]:  # the multiplier goes where there are fewer numbers: W or z
+        # the multiplier goes where there are probably fewer numbers, W or z; by the layer's shape, not by the batch's,
+        # so that the network is the same function of its weights for any number of samples
+        if self.fans[0] <= 64:
             return F.linear(a, self.weight * self.scale, self.bias)
         z = F.linear(a, self.weight) * self.scale
         return z if self.bias is None else z + self.bias
