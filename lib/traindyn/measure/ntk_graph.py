@@ -9,8 +9,7 @@ network, one output at a time is sent back, and the sample axis is the one along
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -93,10 +92,6 @@ class Plan:
     outputs: int
     sample_bytes: int
 
-    def without_rules(self, names: Iterable[str]) -> Plan:
-        """The same plan with every parameter left to the Jacobian."""
-        return replace(self, entries=[], uncovered=set(names))
-
 
 def trace(out: Tensor) -> Trace:
     """Return the autograd graph below `out` in a fixed order (depth first, children before parents)."""
@@ -176,11 +171,12 @@ def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]
 
 
 def _layouts(graph: Trace, edges: list[int], out: Tensor, X: Tensor, found: dict[int, set[Layout]], seen: set) -> None:
-    """Narrow the possible sample axes of each edge by sending back each of the three samples alone."""
+    """Narrow the possible sample axes of each edge by sending back the first, the middle and the last sample alone."""
+    n = len(out)
     weights = torch.cos(1 + torch.arange(out.shape[1], dtype=out.dtype, device=out.device))
     targets = [GradientEdge(graph.nodes[edge], 0) for edge in edges] + ([X] if X.requires_grad else [])
-    for sample in range(PROBE):
-        others = [other for other in range(PROBE) if other != sample]
+    for sample in {0, n // 2, n - 1}:
+        others = torch.arange(n, device=out.device) != sample
         signals = torch.autograd.grad(out[sample] @ weights, targets, retain_graph=True, allow_unused=True)
         if X.requires_grad and signals[-1] is not None and signals[-1][others].any():
             raise InputError(
@@ -191,12 +187,12 @@ def _layouts(graph: Trace, edges: list[int], out: Tensor, X: Tensor, found: dict
             if signal is None or not signal.any():
                 continue
             seen.add(edge)
-            found[edge] = {lay for lay in found[edge] if not samples_first(signal, lay, PROBE)[others].any()}
+            found[edge] = {lay for lay in found[edge] if not samples_first(signal, lay, n)[others].any()}
 
 
-def _candidates(shape: torch.Size) -> set[Layout]:
-    major = {(dim, False) for dim, size in enumerate(shape) if size % PROBE == 0 and size}
-    return major | {(dim, True) for dim, size in enumerate(shape) if size % PROBE == 0 and size > PROBE}
+def _candidates(shape: torch.Size, n: int) -> set[Layout]:
+    major = {(dim, False) for dim, size in enumerate(shape) if size % n == 0 and size}
+    return major | {(dim, True) for dim, size in enumerate(shape) if size % n == 0 and size > n}
 
 
 def apply_model(model: nn.Module, X: Tensor) -> Tensor:
@@ -231,18 +227,19 @@ def forward(model: nn.Module, X: Tensor) -> tuple[Tensor, Tensor]:
     return leaf, apply_model(model, leaf.clone())  # a copy: the model may work in place
 
 
-def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> Plan:
-    """Probe `model` with three samples of X and say how its kernel is assembled.
+def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], count: int = PROBE) -> Plan:
+    """Probe `model` with a few samples of X and say how its kernel is assembled.
 
     Args:
         model: a network that treats samples independently.
         X: inputs, shape (n, ...).
         wanted: the parameters that count, by name.
+        count: how many samples, >= 2; a network whose graph depends on their number is probed with as many as are used.
 
     Raises:
         InputError: the samples of a batch influence one another, or the model is random.
     """
-    rows = torch.arange(PROBE, device=X.device) % len(X)
+    rows = torch.arange(count, device=X.device) % len(X)
     probe, out = forward(model, X[rows])
     if not torch.isfinite(out).all():
         raise InputError("model: its outputs hold NaN or infinity on X; has training diverged?")
@@ -257,7 +254,7 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> Plan:
     while True:
         entries, uncovered, numbers = _entries(graph, probe, names, constant)
         edges = sorted({entry.edge for entry in entries})
-        found = {edge: _candidates(graph.shape(edge)) for edge in edges}
+        found = {edge: _candidates(graph.shape(edge), count) for edge in edges}
         seen: set[int] = set()
         if edges:
             _layouts(graph, edges, out, probe, found, seen)
@@ -278,7 +275,7 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> Plan:
                 kept.append(entry)
                 continue
         uncovered |= entry.names
-    return Plan(graph.signature, kept, uncovered, out.shape[1], 2 * numbers * out.element_size() // PROBE)
+    return Plan(graph.signature, kept, uncovered, out.shape[1], 2 * numbers * out.element_size() // count)
 
 
 def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
@@ -292,19 +289,36 @@ def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
         else p.detach().clone().requires_grad_()
         for name, p in wanted.items()
     }
-    out = torch.func.functional_call(model, random, (probe.clone(),)).reshape(PROBE, -1)
+    out = torch.func.functional_call(model, random, (probe.clone(),)).reshape(len(probe), -1)
     other = trace(out)
     if other.signature == graph.signature:
         _layouts(other, unclear, out, probe, found, seen)
 
 
+class GraphChanged(Exception):
+    """A pass has another autograd graph than the probe of the same inputs: nothing can be planned."""
+
+
 _PLANS: WeakKeyDictionary[nn.Module, dict[tuple, Plan]] = WeakKeyDictionary()
 
 
-def plan_for(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], fresh: bool = False) -> Plan:
-    """Return the plan for inputs shaped like X, made once per model, shape and set of parameters."""
+def plan_for(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], signature: tuple | None = None) -> Plan:
+    """Return the plan for inputs like X, made once per model, shape of a sample, set of parameters and graph.
+
+    Args:
+        model, X, wanted: as in `make_plan`.
+        signature: of the graph that the plan must fit; None takes the graph of a few samples.
+
+    Raises:
+        GraphChanged: no probe gives that graph.
+    """
     plans = _PLANS.setdefault(model, {})
     key = (tuple(X.shape[1:]), X.dtype, model.training, tuple(wanted))
-    if fresh or key not in plans:
-        plans[key] = make_plan(model, X, wanted)
-    return plans[key]
+    if (key, signature) in plans:
+        return plans[key, signature]
+    for count in (PROBE, max(2, len(X))):
+        plan = make_plan(model, X, wanted, count)
+        plans[key, None] = plans[key, plan.signature] = plan
+        if signature in (None, plan.signature):
+            return plan
+    raise GraphChanged
