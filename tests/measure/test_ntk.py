@@ -17,7 +17,7 @@ from traindyn.errors import InputError
 from traindyn.layers import Linear
 from traindyn.learn.models import CNN, FCN, Myrtle5, ResNet, ResNet18, TwoLayer, ViT, WideResNet
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.ntk_graph import plan_for
+from traindyn.measure.ntk_plan import plan_for
 from traindyn.measure.ntk_products import Outer, gradient_cost, gram_cost, outer_product
 
 D = torch.float64

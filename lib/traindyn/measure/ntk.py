@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from traindyn.compute import memory_budget
 from traindyn.errors import InputError, choose
-from traindyn.measure.ntk_graph import GraphChanged, Plan, apply_model, plan_for
+from traindyn.measure.ntk_graph import apply_model
 from traindyn.measure.ntk_pass import Pass
+from traindyn.measure.ntk_plan import GraphChanged, Plan, plan_for
 from traindyn.measure.ntk_products import Outer, outer_product, row_product
 
 METHODS = ("auto", "structured", "jacobian")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from traindyn.measure.ntk_graph import ISOMETRIES, Entry, Plan, Trace, forward, plan_for, trace
+from traindyn.measure.ntk_graph import ISOMETRIES, Trace, forward, trace
+from traindyn.measure.ntk_plan import Entry, Plan, plan_for
 from traindyn.measure.ntk_products import Direct, Outer
 from traindyn.measure.ntk_rules import RULES
 
