@@ -171,7 +171,7 @@ import json, resource, sys, time
 import jax, neural_tangents as nt
 from jax import numpy as jnp
 import jax._src.source_info_util as info
-jax.interpreters.ad.source_info_util = info  # structured derivatives look for it where newer versions of jax moved it
+jax.interpreters.ad.source_info_util, jax.interpreters.ad.config = info, jax.config  # where older versions had them
 from neural_tangents import stax
 kind, options, n = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 if kind == "fcn":

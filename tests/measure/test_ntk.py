@@ -17,7 +17,7 @@ from traindyn.errors import InputError
 from traindyn.layers import Linear
 from traindyn.learn.models import CNN, FCN, Myrtle5, ResNet, ResNet18, TwoLayer, ViT, WideResNet
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.ntk_graph import plan_for
+from traindyn.measure.ntk_plan import plan_for
 from traindyn.measure.ntk_products import Outer, gradient_cost, gram_cost, outer_product
 
 D = torch.float64
@@ -118,6 +118,15 @@ LAYERS = {
     ),
     "large conv2d": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 18**2, 2)),
+        (2, 20, 20),
+    ),
+    "multiplied weights": (
+        lambda: Function(
+            lambda s, x: F.linear(F.conv2d(x, s.w * 0.3).tanh().flatten(1), 2 * s.v * 0.1, s.b * 3),
+            w=parameter(3, 2, 3, 3),
+            v=parameter(2, 3 * 18**2),
+            b=parameter(2),
+        ),
         (2, 20, 20),
     ),
     "1x1 conv": (
@@ -385,6 +394,18 @@ def test_the_kernel_follows_the_weights_and_the_width_of_the_batch():
     agree(empirical_ntk(model, randn(4, 3)), gram(model, randn(4, 3)))
     model.layers.insert(1, nn.Linear(5, 5).double())  # the cached plan no longer fits
     agree(empirical_ntk(model, randn(4, 3)), gram(model, randn(4, 3)))
+
+
+def test_a_graph_that_depends_on_the_number_of_samples():
+    def forward(s, x):
+        z = F.linear(x, s.w * 0.5) if len(x) > 4 else F.linear(x, s.w) * 0.5
+        return s.out(torch.tanh(z))
+
+    model = build(lambda: Function(forward, w=parameter(6, 4), out=nn.Linear(6, 2)))
+    for n, n2 in ((3, 3), (9, 3), (9, 9)):
+        X, X2 = randn(n, 4), randn(n2, 4, seed=1)
+        agree(empirical_ntk(model, X, X2, method="structured"), gram(model, X, X2))
+        agree(empirical_ntk(model, X, method="structured", chunk=5), gram(model, X))
 
 
 def test_memory_budget_cuts_the_kernel_into_blocks(monkeypatch):

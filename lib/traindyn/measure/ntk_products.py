@@ -46,6 +46,13 @@ class Outer:
         """The first sample alone."""
         return replace(self, signals=self.signals[:1])
 
+    def scaled(self, factor: float) -> Outer:
+        """All gradients times a number."""
+        if factor == 1:
+            return self
+        blocks = self.blocks and (lambda *where: factor * self.blocks(*where))
+        return replace(self, signals=self.signals * factor, blocks=blocks)
+
     @property
     def positions(self) -> int:
         """How many positions T each sample has."""
@@ -76,6 +83,10 @@ class Direct:
     def gradients(self, lo: int, hi: int) -> Tensor:
         """Gradients of samples lo..hi, shape (m, c, *shape)."""
         return self.values[lo:hi]
+
+    def scaled(self, factor: float) -> Direct:
+        """All gradients times a number."""
+        return self if factor == 1 else Direct(self.values * factor)
 
     def rows(self, lo: int, hi: int) -> Tensor:
         """Gradients of samples lo..hi as rows, shape (m, c, P)."""
