@@ -213,12 +213,13 @@ def _rank_mod(M: np.ndarray, prime: int) -> int:
     return rank
 
 
-def interpolation(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def interpolation(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train an under-sized student by full-batch GD and an over-sized one by SGD (Theorem 1).
 
     Returns:
-        Per seed: `mean_gradient` (largest entry of the full gradient at the end of the flattest of `tries` GD runs),
-        `gd_sample` (largest entry of the per-sample g_1, g_2 there), `sgd_start`, `sgd_end` (the same of the over-sized student, before and after).
+        One row per GD run (`tries` restarts per seed): `mean_gradient` (largest entry of the full gradient at the
+        end), `sample` (largest entry of the per-sample g_1, g_2 there). One row per SGD run: `start`, `end`, the
+        largest entry of the per-sample g_1, g_2 before and after.
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, bias=0.0)
     X = normal(seeds, "inputs", size.n, size.d)
@@ -235,7 +236,7 @@ def interpolation(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             "sample": torch.maximum(g.abs().amax((1, 2)), hidden.abs().amax((1, 2))),
         }
 
-    # a GD run may end at a kink, where no gradient exists: restarts, of which the flattest end counts
+    # a GD run may end at a kink, where no gradient exists: restarts, of which those with a flat end count
     tries = [1000 * seed + i for seed in seeds for i in range(size.tries)]
     small = learn.students(tries, [size.d, size.small, size.outputs], 0.3)
     again = [part.repeat_interleave(size.tries, 0) for part in (X, y)]
@@ -247,8 +248,6 @@ def interpolation(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         lambda net, runs, step: look(net, *(part[runs] for part in again)),
         [size.gd_steps],
     )
-    flat = gd["gradient"][:, -1].reshape(-1, size.tries)
-    at = np.arange(len(flat)), flat.argmin(1)
     large = learn.students(seeds, [size.d, size.large, size.outputs], 0.3)
     sgd, _ = learn.train(
         large,
@@ -258,15 +257,8 @@ def interpolation(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         lambda net, runs, step: look(net, X[runs], y[runs]),
         [0, size.sgd_steps],
     )
-    return pd.DataFrame(
-        {
-            "seed": list(seeds),
-            "mean_gradient": flat[at],
-            "gd_sample": gd["sample"][:, -1].reshape(flat.shape)[at],
-            "sgd_start": sgd["sample"][:, 0],
-            "sgd_end": sgd["sample"][:, -1],
-        }
-    )
+    ends = pd.DataFrame({"mean_gradient": gd["gradient"][:, -1], "sample": gd["sample"][:, -1]})
+    return ends, pd.DataFrame({"seed": list(seeds), "start": sgd["sample"][:, 0], "end": sgd["sample"][:, -1]})
 
 
 def observers(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
