@@ -178,9 +178,7 @@ def train(
         runs = slice(start, min(start + chunk, nets.runs))
         pieces.append(_chunk(nets.take(runs), batches, runs, steps, plan, look, set(times), loss, moving, biases))
     names = pieces[0]
-    return {
-        name: torch.cat([torch.stack(piece[name], 1) for piece in pieces]).cpu().numpy() for name in names
-    }, times
+    return {name: torch.cat([torch.stack(piece[name], 1) for piece in pieces]).cpu().numpy() for name in names}, times
 
 
 def _chunk(

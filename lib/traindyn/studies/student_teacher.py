@@ -82,7 +82,9 @@ def experiment(
         held_out: whether correlations are taken on held-out inputs (Figure 6) or on training inputs (Figure 3).
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, p).to(dtype, device)
-    X, fresh = (inputs(seeds, n, size.d, w).to(device, dtype) for n, w in ((size.n_train, "data"), (size.n_eval, "eval")))
+    X, fresh = (
+        inputs(seeds, n, size.d, w).to(device, dtype) for n, w in ((size.n_train, "data"), (size.n_eval, "eval"))
+    )
     y = teacher(X)
     looked = fresh if held_out else X[:, : size.n_eval]
     hidden, target = teacher.layers(looked)[0], teacher(fresh)

@@ -123,7 +123,9 @@ def norm_growth(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             moved = (W - lr * slope).detach()
             change = (moved.square().sum(0) - W.detach().square().sum(0)) / (2 * lr)
             scale = right.abs().max()
-            rows.append((seed, kind, float((left - right).abs().max() / scale), float((change - right).abs().max() / scale)))
+            rows.append(
+                (seed, kind, float((left - right).abs().max() / scale), float((change - right).abs().max() / scale))
+            )
     return pd.DataFrame(rows, columns=["seed", "kind", "gap", "step"])
 
 

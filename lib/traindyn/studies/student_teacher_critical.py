@@ -127,7 +127,10 @@ def refits(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         six = torch.stack([a, -a, b, -b, a + b, -a - b], 1)
         W6 = torch.cat([W, six], 1)
         n6 = (W6.norm(dim=0)[:, None] * _solve(X1, W6, y, draw))[-6:]
-        row |= {"six_positive": _largest(list(n6)), "six_signed": _largest([n6[0] + n6[1], n6[2] + n6[3], n6[4] + n6[5]])}
+        row |= {
+            "six_positive": _largest(list(n6)),
+            "six_signed": _largest([n6[0] + n6[1], n6[2] + n6[3], n6[4] + n6[5]]),
+        }
         kept = W[:, 1:]
         F = (X1 @ kept).relu()
         left = y - F @ torch.linalg.lstsq(F, y, driver="gelsd").solution
@@ -172,9 +175,7 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
         W = torch.cat([net.weights[0], net.biases[0]], 1)
         cosine = _cosine(W, target[runs])
         best = cosine.abs().argmax(1)
-        theta = measure.angle(
-            torch.take_along_dim(net.weights[0].mT, best[..., None], 1), teacher.weights[0][runs].mT
-        )
+        theta = measure.angle(torch.take_along_dim(net.weights[0].mT, best[..., None], 1), teacher.weights[0][runs].mT)
         alpha = (V @ teacher.weights[1][runs].mT).abs().amax(1)
         eps = g.abs().amax((1, 2))
         held = net.layers(fresh[runs])

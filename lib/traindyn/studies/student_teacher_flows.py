@@ -64,9 +64,7 @@ def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "gap", "direction"])
 
 
-def common(
-    seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Integrate the symmetric case r_k = w^* - sum_k a_k w_k from several initial norms (Eq. 65 to 67).
 
     Returns:
@@ -79,7 +77,9 @@ def common(
     for norm in norms:
         start = starts(seeds, "start", size.nodes, size.d)
         start = norm * start / start.norm(dim=-1, keepdim=True)
-        a = 0.5 + torch.stack([torch.rand(size.nodes, 1, dtype=torch.float64, generator=generator(s, "a")) for s in seeds])
+        a = 0.5 + torch.stack(
+            [torch.rand(size.nodes, 1, dtype=torch.float64, generator=generator(s, "a")) for s in seeds]
+        )
         target = normal(seeds, "target", 1, size.d)
         target = target / target.norm(dim=-1, keepdim=True)
 
@@ -125,9 +125,7 @@ def common(
 def angle_slope(table: pd.DataFrame, largest: float = 0.03) -> np.ndarray:
     """Return per seed the log-log slope of the final angle against the initial norm, for norms <= `largest`."""
     small = table[table["norm"] <= largest]
-    return np.array(
-        [float(np.polyfit(np.log(g["norm"]), np.log(g["angle"]), 1)[0]) for _, g in small.groupby("seed")]
-    )
+    return np.array([float(np.polyfit(np.log(g["norm"]), np.log(g["angle"]), 1)[0]) for _, g in small.groupby("seed")])
 
 
 def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:

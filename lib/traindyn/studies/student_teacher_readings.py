@@ -93,7 +93,13 @@ def cloud(runs: Mapping[int, Any], epochs: Sequence[float]) -> pd.DataFrame:
             for seed in range(len(run.rho)):
                 rows.append(
                     pd.DataFrame(
-                        {"width": f"{factor}x", "epoch": epoch, "run": seed, "correlation": run.rho[seed, at], "norm": run.norm[seed, at]}
+                        {
+                            "width": f"{factor}x",
+                            "epoch": epoch,
+                            "run": seed,
+                            "correlation": run.rho[seed, at],
+                            "norm": run.norm[seed, at],
+                        }
                     )
                 )
     return pd.concat(rows, ignore_index=True)
@@ -107,7 +113,9 @@ def rates(runs: Mapping[int, Any], epochs: Sequence[float], teachers: Sequence[i
             if run.at(epoch) is None:
                 continue
             rate = (run.best[:, run.at(epoch)] > MATCHED).mean(axis=0)
-            rows += [(f"{factor}x", run.p, epoch, j, r) for j, r in enumerate(rate) if teachers is None or j in teachers]
+            rows += [
+                (f"{factor}x", run.p, epoch, j, r) for j, r in enumerate(rate) if teachers is None or j in teachers
+            ]
     return pd.DataFrame(rows, columns=["width", "p", "epoch", "teacher", "rate"])
 
 
@@ -116,7 +124,9 @@ def curves(runs: Mapping[int, Any]) -> pd.DataFrame:
     rows = []
     for factor, run in runs.items():
         for seed, loss in enumerate(run.loss):
-            rows.append(pd.DataFrame({"width": f"{factor}x", "p": run.p, "run": seed, "epoch": run.epochs, "loss": loss}))
+            rows.append(
+                pd.DataFrame({"width": f"{factor}x", "p": run.p, "run": seed, "epoch": run.epochs, "loss": loss})
+            )
     frame = pd.concat(rows, ignore_index=True)
     return frame.assign(log10_loss=np.log10(frame["loss"].clip(lower=1e-300)))
 
@@ -134,7 +144,15 @@ def trajectories(run: Any, seed: int = 0) -> pd.DataFrame:
     """Return each student's correlation with the teacher that it ends at, over epochs (Figure 4), for one seed."""
     final = run.pick[seed, -1]
     rows = [
-        pd.DataFrame({"epoch": run.epochs, "student": k, "teacher": int(final[k]), "correlation": run.rho[seed, :, k], "norm": run.norm[seed, :, k]})
+        pd.DataFrame(
+            {
+                "epoch": run.epochs,
+                "student": k,
+                "teacher": int(final[k]),
+                "correlation": run.rho[seed, :, k],
+                "norm": run.norm[seed, :, k],
+            }
+        )
         for k in range(run.rho.shape[2])
     ]
     return pd.concat(rows, ignore_index=True)

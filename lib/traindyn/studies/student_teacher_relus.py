@@ -232,7 +232,9 @@ def smallest_sup(seed: int, d: int, K: int, theta: float, samples: int, antipoda
     return float(found.fun)
 
 
-def noisy_recovery(seeds: Sequence[int], shapes: Sequence[Sequence[int]], angles: Sequence[float], samples: int) -> pd.DataFrame:
+def noisy_recovery(
+    seeds: Sequence[int], shapes: Sequence[Sequence[int]], angles: Sequence[float], samples: int
+) -> pd.DataFrame:
     """Solve the linear program at falling angles (Theorem 5, Lemma 6).
 
     Returns:

@@ -142,7 +142,9 @@ def pieces(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         pairs, violations = _midpoints(nets, X, codes, group, counts, 0, size.pairs, seed)
         upper = _codes(nets, X, 1)
         upper_group, upper_counts = np.unique(upper, axis=0, return_inverse=True, return_counts=True)[1:]
-        upper_pairs, upper_violations = _midpoints(nets, X, upper, upper_group.ravel(), upper_counts, 1, size.pairs, seed)
+        upper_pairs, upper_violations = _midpoints(
+            nets, X, upper, upper_group.ravel(), upper_counts, 1, size.pairs, seed
+        )
         full = [i for i in np.argsort(-counts)[:200] if counts[i] > 1]
         spread = max(_spread(nets, X[group == i]) for i in full)
         rows.append((seed, spread, pairs, violations, upper_pairs, upper_violations, len(counts)))
@@ -157,7 +159,14 @@ def _codes(nets: list[list[Tensor]], X: Tensor, first: int) -> np.ndarray:
 
 
 def _midpoints(
-    nets: list[list[Tensor]], X: Tensor, codes: np.ndarray, group: np.ndarray, counts: np.ndarray, first: int, most: int, seed: int
+    nets: list[list[Tensor]],
+    X: Tensor,
+    codes: np.ndarray,
+    group: np.ndarray,
+    counts: np.ndarray,
+    first: int,
+    most: int,
+    seed: int,
 ) -> tuple[int, int]:
     rng = np.random.default_rng(seed)
     by_group = np.argsort(group, kind="stable")
@@ -300,7 +309,10 @@ def observers(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         slope = np.polyfit(size.counts, counts, 1)[0]
         row["slope_gap"] = abs(slope / float(p.mean()) - 1)
         f = X @ w_star + b_star
-        row |= {"relu_zero": float((f.relu() == 0).double().mean()), "plane_zero": float((f.abs() < 1e-6).double().mean())}
+        row |= {
+            "relu_zero": float((f.relu() == 0).double().mean()),
+            "plane_zero": float((f.abs() < 1e-6).double().mean()),
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -73,8 +73,12 @@ def plane(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
     Returns:
         What `follow` returns, with `teacher` and `student` (the trained networks).
     """
-    turn = torch.stack([2 * torch.pi * torch.rand(1, dtype=torch.float64, generator=generator(s, "turn")) for s in seeds])
-    apart = torch.stack([torch.rand(1, dtype=torch.float64, generator=generator(s, "apart")) for s in seeds]) * 1.9 + 0.6
+    turn = torch.stack(
+        [2 * torch.pi * torch.rand(1, dtype=torch.float64, generator=generator(s, "turn")) for s in seeds]
+    )
+    apart = (
+        torch.stack([torch.rand(1, dtype=torch.float64, generator=generator(s, "apart")) for s in seeds]) * 1.9 + 0.6
+    )
     angle = torch.cat([turn, turn + apart], 1)
     drawn = teachers.two_layer(seeds, 2, 2, size.outputs)
     teacher = learn.Nets([torch.stack([angle.cos(), angle.sin()], 1), drawn.weights[1]], drawn.biases)
@@ -120,7 +124,9 @@ def plane_lines(run: SimpleNamespace, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["node", "kind", "norm", "x", "y"])
 
 
-def frozen_top(seeds: Sequence[int], size: SimpleNamespace, C: int, factor: int, frozen: bool, dtype: torch.dtype) -> SimpleNamespace:
+def frozen_top(
+    seeds: Sequence[int], size: SimpleNamespace, C: int, factor: int, frozen: bool, dtype: torch.dtype
+) -> SimpleNamespace:
     """Train with the top layer at random values N(0, 1/(4 factor)), frozen or not (sections 1 and 4.4)."""
     teacher = teachers.two_layer(seeds, size.d, size.m, C).to(dtype)
     student = learn.students(seeds, [size.d, factor * size.m, C], 0.005)
