@@ -56,7 +56,7 @@ def independence(seeds: Sequence[int], d: int, widths: Sequence[int], samples: i
 
 
 def local_independence(seeds: Sequence[int], d: int, K: int, samples: int, radius: float) -> pd.DataFrame:
-    """Test Lemma 3 in a ball: units whose boundaries cross it, with one antipodal partner, with one unit that misses it.
+    """Test Lemma 3 in a ball: generic units, one antipodal partner more, or one unit more that misses it.
 
     The columns are scaled to norm 1, so that a small ball does not make every column small.
 

@@ -1,4 +1,4 @@
-"""Variations of the two-layer setting: the plane, a frozen top layer, no ReLU, a single output (Figure 2, sections 4, 5)."""
+"""Variations of the two-layer setting: the plane, a frozen top layer, no ReLU, a single output (Figure 2)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def plane_numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
 
 
 def plane_lines(run: SimpleNamespace, seed: int) -> pd.DataFrame:
-    """Return the boundaries w.x + b = 0 of one seed within |x| < 3: columns node, kind, norm, x, y (two points each)."""
+    """Return the boundaries w.x + b = 0 of one seed, two points each: columns node, kind, norm, x, y."""
     rows = []
     for kind, net in (("teacher", run.teacher), ("student", run.student)):
         W, b, norm = net.weights[0][seed], net.biases[0][seed, 0], net.weights[1][seed].norm(dim=1)
@@ -135,7 +135,7 @@ def frozen_top(
 
 
 def bottom_up(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:
-    """Return per seed, number of outputs, width and kind ("frozen", "trained") the recovered share and the mean best correlation."""
+    """Return recovered share and mean best correlation by seed, outputs, width and top ("frozen", "trained")."""
     rows = []
     for C in size.outputs:
         for factor in size.factors:
