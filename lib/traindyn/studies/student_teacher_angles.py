@@ -195,14 +195,19 @@ def residue_form(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
 
 
 def balance(seeds: Sequence[int], size: SimpleNamespace) -> np.ndarray:
-    """Return the median |v_k| / |w_k| over the nodes that have grown tenfold, per seed, after training from small weights."""
+    """Return the median |v_k| / |w_k| of the nodes that training from small weights has grown tenfold, per seed."""
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, bias=0.0)
     X = 1.5 * normal(seeds, "data", 3000, size.d)
     nets = learn.students(seeds, [size.d, size.n, size.outputs], size.std)
     before = nets.weights[0].norm(dim=1).clone()
     learn.train(
-        nets, learn.from_set(X, teacher(X), seeds, 16), size.steps, size.lr, lambda *_: {"none": before[:, :1]}, [size.steps],
+        nets,
+        learn.from_set(X, teacher(X), seeds, 16),
+        size.steps,
+        size.lr,
+        lambda net, runs, step: {"bias": net.biases[0]},
+        [size.steps],
         biases=False,
-    )  # fmt: skip
+    )
     w, v = nets.weights[0].norm(dim=1), nets.weights[1].norm(dim=2)
     return np.array([float((b[a > 10 * c] / a[a > 10 * c]).median()) for a, b, c in zip(w, v, before, strict=True)])

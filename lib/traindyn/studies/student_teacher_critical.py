@@ -202,6 +202,46 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a / a.norm(dim=1, keepdim=True)).mT @ (b / b.norm(dim=1, keepdim=True))
 
 
+def numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
+    """Return over seeds what the theorems are read by.
+
+    Returns:
+        `reached` (eps fell below 1 % of its peak), `cosine` (of the worst teacher at the end), `bound` (largest over
+        teachers and steps), `fall` (peak over final eps), `dropped`, `dropped_early` (after a tenth of the steps).
+    """
+    early = int(np.argmax(run.steps >= 0.1 * run.steps[-1]))
+    fall = run.eps.max(axis=1) / run.eps[:, -1]
+    return {
+        "reached": fall > 100,
+        "cosine": run.cosine[:, -1].min(axis=1),
+        "bound": run.bound.max(axis=(1, 2)),
+        "fall": fall,
+        "dropped": run.dropped[:, -1],
+        "dropped_early": run.dropped[:, early],
+    }
+
+
+def profile(seed: int, d: int = 5, points: int = 121) -> pd.DataFrame:
+    """Return the construction of `antipodal` along a line through w^*: one curve per student, their sum, the teacher.
+
+    Returns:
+        Columns: t (position along w^*), node, value.
+    """
+    draw = generator(seed, "profile")
+    w = torch.randn(d, dtype=torch.float64, generator=draw)
+    w = w / w.norm()
+    side = torch.randn(d, dtype=torch.float64, generator=draw)
+    side = side - (side @ w) * w
+    t = torch.linspace(-2, 2, points, dtype=torch.float64)
+    X = t[:, None] * w + 0.4 * side / side.norm()
+    u1, u2 = w / 2 + side, w / 2 - side
+    curves = {"$-w^*$": -w, "$u_1$": u1, "$-u_1$": -u1, "$u_2$": u2, "$-u_2$": -u2}
+    signs = (1, 1, -1, 1, -1)
+    rows = {name: sign * (X @ u).relu() for (name, u), sign in zip(curves.items(), signs, strict=True)}
+    rows |= {"sum of the five": sum(rows.values()), "teacher": (X @ w).relu()}
+    return pd.concat([pd.DataFrame({"t": t, "node": name, "value": value}) for name, value in rows.items()])
+
+
 def unaligned_share(run: SimpleNamespace) -> float:
     """Return median |v||w| of students with cosine < 0.9 over that of students > 0.999, over all seeds, at the end."""
     node, strength = run.node[:, -1], run.strength[:, -1]

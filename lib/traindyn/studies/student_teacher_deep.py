@@ -79,7 +79,7 @@ def mean_best(run: SimpleNamespace) -> np.ndarray:
 
 
 def first_crossing(run: SimpleNamespace, level: float) -> np.ndarray:
-    """Return the first recorded step at which each layer's mean best correlation exceeds `level`, (layers, R); inf if never."""
+    """Return the first recorded step with a mean best correlation above `level`, (layers, R); inf if never."""
     hit = mean_best(run) > level
     return np.where(hit.any(2), run.steps[hit.argmax(2)], np.inf)
 

@@ -73,9 +73,17 @@ def train_teacher(seed: int, found: Dataset, size: SimpleNamespace) -> tuple[nn.
     side, channels_in = found.X_train.shape[-1], found.X_train.shape[1]
     classes = int(found.y_train.max()) + 1
     run = fit(
-        ConvNet(side, channels_in, size.channels, classes), found.X_train, found.y_train, loss="cross_entropy",
-        optimizer="adam", lr=2e-3, batch_size=size.batch, steps=size.teacher_steps, seeds=[seed + APART], progress=False,
-    )  # fmt: skip
+        ConvNet(side, channels_in, size.channels, classes),
+        found.X_train,
+        found.y_train,
+        loss="cross_entropy",
+        optimizer="adam",
+        lr=2e-3,
+        batch_size=size.batch,
+        steps=size.teacher_steps,
+        seeds=[seed + APART],
+        progress=False,
+    )
     net = run.models[0]
     with torch.no_grad():
         accuracy = float((net(found.X_test).argmax(1) == found.y_test).double().mean())
