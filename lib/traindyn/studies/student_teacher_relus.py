@@ -204,7 +204,7 @@ def smallest_sup(seed: int, d: int, K: int, theta: float, samples: int, antipoda
         seed: fixes w and the sides.
         d, K: dimension and number of units.
         theta: the smallest angle.
-        samples: points of the cube (a grid in two dimensions, else uniform).
+        samples: points of the cube, and as many again in a strip around w's boundary.
         antipodal: put one of the others at -w instead.
     """
     rng = np.random.default_rng(seed)
@@ -217,11 +217,12 @@ def smallest_sup(seed: int, d: int, K: int, theta: float, samples: int, antipoda
     other = np.cos(angle)[:, None] * w + np.sin(angle)[:, None] * side
     if antipodal:
         other[0] = -w
-    if d == 2:
-        line = np.linspace(-1, 1, int(math.sqrt(samples)))
-        x = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
-    else:
-        x = rng.uniform(-1, 1, size=(samples, d))
+    x = rng.uniform(-1, 1, size=(samples, d))
+    # the supremum sits near the kinks, which are within an angle of order theta of one another
+    strip = rng.uniform(-1, 1, size=(3 * samples, d))
+    strip += (rng.uniform(-3, 3, size=3 * samples) * theta - strip @ w)[:, None] * w
+    corners = np.stack(np.meshgrid(*[[-1.0, 1.0]] * d), -1).reshape(-1, d)
+    x = np.concatenate([x, strip[np.abs(strip).max(axis=1) <= 1][:samples], corners])
     columns = np.concatenate([np.maximum(x @ other.T, 0), x, np.ones((len(x), 1))], axis=1)
     target = np.maximum(x @ w, 0)
     ones = np.ones((len(x), 1))
