@@ -111,9 +111,7 @@ def experiment(
         }
 
     last = (size.epochs if epochs is None else epochs) * size.epoch
-    found, times = learn.train(
-        nets, learn.from_set(X, y, seeds, batch), last, lr, look, range(0, last + 1, size.epoch)
-    )
+    found, times = learn.train(nets, learn.from_set(X, y, seeds, batch), last, lr, look, range(0, last + 1, size.epoch))
     power = (target.square().sum(-1).mean(1) / 2).cpu().numpy()
     return Trained(p=p, factor=factor, epochs=times // size.epoch, power=power, **found)
 

@@ -221,6 +221,15 @@ def numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
     }
 
 
+def approach(run: SimpleNamespace) -> pd.DataFrame:
+    """Return the gradient and the worst teacher's bound over steps, one row per seed and recorded step."""
+    rows = [
+        pd.DataFrame({"run": i, "step": run.steps, "gradient": eps, "bound": bound.max(axis=1)})
+        for i, (eps, bound) in enumerate(zip(run.eps, run.bound, strict=True))
+    ]
+    return pd.concat(rows, ignore_index=True).query("step > 0")
+
+
 def profile(seed: int, d: int = 5, points: int = 121) -> pd.DataFrame:
     """Return the construction of `antipodal` along a line through w^*: one curve per student, their sum, the teacher.
 

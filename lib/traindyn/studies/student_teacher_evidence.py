@@ -112,7 +112,7 @@ def recovery(runs: Mapping[int, Any], mild: Mapping[int, Any], steep: Mapping[in
     drops = [float(readings.recovery(mild[f], 5).mean() - readings.recovery(steep[f], 5).mean()) for f in mild]
     parts["decay"] = all(drop >= 0.4 for drop in drops)
     late = {f: readings.recovery(runs[f], 100) for f in factors}
-    if None not in late.values():
+    if all(rate is not None for rate in late.values()):
         parts["time"] = all(late[f].mean() >= early[f].mean() for f in factors)
         measured |= {f"rate_{f}x_epoch_100": _share(late[f]) for f in factors}
     measured |= {f"rate_{f}x_epoch_5": _share(early[f]) for f in factors}
