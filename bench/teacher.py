@@ -1,7 +1,7 @@
 """Training many students at once against one nn.Module after the other: python bench/teacher.py
 
 The common setting of the source (100 inputs, 50 outputs, 20 teachers, batch 16, float64), six seeds. The loop is what
-one would write: an nn.Sequential per seed, MSE by autograd, torch's SGD, the same pre-drawn batches. CPU seconds of this
+one would write: an nn.Sequential per seed, MSE by autograd, torch's SGD, the same batches. CPU seconds of this
 process on one thread, per step and seed; wanted: 10 times fewer at 1x, 5 times fewer at 10x.
 """
 
