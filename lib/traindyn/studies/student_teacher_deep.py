@@ -125,8 +125,8 @@ def cloud(run: SimpleNamespace, picked: Sequence[int]) -> pd.DataFrame:
             rows.append(
                 pd.DataFrame(
                     {
-                        "layer": depth,
-                        "step": int(run.steps[at]),
+                        "layer": f"layer {depth}",
+                        "step": f"step {run.steps[at]}",
                         "correlation": getattr(run, f"rho_{depth}")[:, at].ravel(),
                         "fan-out": np.sqrt(getattr(run, f"beta_{depth}")[:, at].ravel()),
                     }

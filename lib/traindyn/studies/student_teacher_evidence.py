@@ -49,7 +49,7 @@ def focus_shifting(runs: Mapping[int, Any], deciding: int = 5) -> dict[str, Any]
         measured |= {"strongest_share_epoch_1": first.tolist(), "strongest_share_epoch_20": later.tolist()}
     if run.at(100) is not None:
         moved = {f: (r.pick[:, r.at(5)] != r.pick[:, r.at(100)]) for f, r in runs.items()}
-        switch = moved[deciding].mean(axis=1) > 0
+        switch = all(bool(m.any()) for m in moved.values())
         means = {f: float(m.mean()) for f, m in moved.items()}
         falls = bool(np.all(np.diff([means[f] for f in sorted(means)]) < 0))
         split = {f: _by_alignment(runs[f], moved[f]) for f in runs}

@@ -95,7 +95,7 @@ def cloud(runs: Mapping[int, Any], epochs: Sequence[float]) -> pd.DataFrame:
                     pd.DataFrame(
                         {
                             "width": f"{factor}x",
-                            "epoch": epoch,
+                            "epoch": f"epoch {epoch}",
                             "run": seed,
                             "correlation": run.rho[seed, at],
                             "norm": run.norm[seed, at],
