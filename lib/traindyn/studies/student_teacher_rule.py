@@ -300,7 +300,7 @@ def observers(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         data = measure.observed((X @ w[:, few] + b[few]).relu(), (X @ w_star + b_star).relu())
         p = exact.double().mean(0)
         row = {"seed": seed, "agree": float((data == exact[few]).double().mean()), "chance": float(p.mean())}
-        for n in (2, 4, 8):
+        for n in (2, 3, 4):
             groups = exact[: many // n * n].reshape(-1, n, size.teachers)
             row[f"z_{n}"] = _excess(~groups.any(1), (1 - p) ** n)
         copies = exact[: many // 8, None].expand(-1, 8, -1)
