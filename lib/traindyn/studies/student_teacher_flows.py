@@ -14,6 +14,7 @@ from torch import Tensor
 from traindyn.compute import generator, normal
 from traindyn.layers import starts
 
+TINY = 1e-300  # zero and rounding are not told apart
 Field = Callable[[float, Tensor], Tensor]
 
 
@@ -109,7 +110,7 @@ def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) 
                     "rises": int((rises & both)[:, i].sum()) // 2,
                     "rises_anywhere": int(rises[:, i].sum()) // 2,
                     "negative": float(opposite[i].double().mean()),
-                    "late": float((late[i][:, None] - late[i]).abs().max()),
+                    "late": max(float((late[i][:, None] - late[i]).abs().max()), TINY),
                     "angle": float(angle[i].max()),
                 }
             )
