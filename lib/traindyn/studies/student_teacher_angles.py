@@ -51,7 +51,8 @@ def expected(seed: int, size: SimpleNamespace) -> pd.DataFrame:
     Returns:
         One row per case: `error` (largest in-plane residual of the mended formula in standard errors), `ratio`
         (length of the estimate over that of the formula), `printed_scalar` (best multiple of the printed bracket),
-        `printed_error` (angle between the printed bracket and the estimate, radian).
+        `printed_error` (angle between the printed bracket and the estimate, radian), `slip_error` (the same for unit
+        vectors with the sign that the printed proof arrives at).
     """
     rows = []
     for law in size.laws:
@@ -64,6 +65,7 @@ def expected(seed: int, size: SimpleNamespace) -> pd.DataFrame:
                     mean, error = terms.mean(0), terms.std(0) / size.samples**0.5
                     formula = measure.expected_activation(w_star, w, kappa)[:2]
                     printed = norms[0] * norms[1] / 2 * ((np.pi - theta) * w_star + np.sin(theta) * w)[:2]
+                    slip = (np.pi - theta) * w_star[:2] / norms[0] - np.sin(theta) * w[:2] / norms[1]
                     rows.append(
                         {
                             "law": law,
@@ -74,6 +76,7 @@ def expected(seed: int, size: SimpleNamespace) -> pd.DataFrame:
                             "ratio": float(mean.norm() / formula.norm()),
                             "printed_scalar": float((mean @ printed) / (printed @ printed)),
                             "printed_error": float(measure.angle(mean, printed)),
+                            "slip_error": float(measure.angle(mean, slip)),
                         }
                     )
     return pd.DataFrame(rows)
