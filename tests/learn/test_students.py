@@ -91,3 +91,18 @@ def test_teachers_are_graded_and_visible():
 def test_recorded_steps_spread():
     steps = students.epochs(1000)
     assert steps[0] == 0 and steps[-1] == 1000 and steps == sorted(set(steps))
+
+
+def test_threads_share_the_chunks_out():
+    def trained():
+        teacher = teachers.two_layer(range(5), 6, 3, 4)
+        nets = students.students(range(5), [6, 9, 4])
+        return students.train(nets, students.online(teacher, range(5), 5, 1.5), 40, 0.05, looked, [0, 40])[0]["w"]
+
+    alone, before = trained(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        shared = trained()
+    finally:
+        torch.set_num_threads(before)
+    assert abs(alone - shared).max() < 1e-12

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,11 +173,21 @@ def train(
     plan = [(0, rates)] if isinstance(rates, int | float) else sorted(rates)
     moving = set(range(1, len(nets.weights) + 1) if layers is None else layers)
     item = sum(W[0].nbytes for W in nets.weights) + 16 * 8 * sum(W.shape[2] for W in nets.weights)
-    chunk = nets.runs if nets.weights[0].is_cuda else max(1, min(nets.runs, CACHE // item))
-    pieces: list[dict[str, list[Tensor]]] = []
-    for start in range(0, nets.runs, chunk):
-        runs = slice(start, min(start + chunk, nets.runs))
-        pieces.append(_chunk(nets.take(runs), batches, runs, steps, plan, look, set(times), loss, moving, biases))
+    # a device takes all runs at once; on the CPU chunks fit the cache, and torch's threads share them out
+    workers = 1 if nets.weights[0].is_cuda else torch.get_num_threads()
+    chunk = nets.runs if nets.weights[0].is_cuda else max(1, min(-(-nets.runs // workers), CACHE // item))
+    slices = [slice(start, min(start + chunk, nets.runs)) for start in range(0, nets.runs, chunk)]
+
+    def one(runs: slice) -> dict[str, list[Tensor]]:
+        if workers > 1:
+            torch.set_num_threads(1)  # of this thread: the products are too small to be split
+        return _chunk(nets.take(runs), batches, runs, steps, plan, look, set(times), loss, moving, biases)
+
+    if workers == 1:
+        pieces = [one(runs) for runs in slices]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            pieces = list(pool.map(one, slices))
     names = pieces[0]
     return {name: torch.cat([torch.stack(piece[name], 1) for piece in pieces]).cpu().numpy() for name in names}, times
 

@@ -36,7 +36,7 @@ def train(
     Returns:
         `steps` (T,); for layer l = 1, ... of the student: `rho_l` (R, T, n_l), best correlation of each student node
         with a teacher node of the same layer (of the highest one where the teacher has fewer); `best_l` (R, T, m_l)
-        per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `loss` (R, T).
+        per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `incoming` (R, T, n_1), |w_k| of layer 1; `loss` (R, T).
     """
     teacher = teachers.deep(seeds, [size.d, *teacher_hidden, size.outputs], size.scale).to(dtype, device)
     student = learn.students(seeds, [size.d, *hidden, size.outputs], None).to(dtype, device)
@@ -46,7 +46,7 @@ def train(
 
     def look(net: learn.Nets, runs: slice, step: int) -> dict[str, Tensor]:
         *f, out = net.layers(X[runs])
-        found = {"loss": (wanted[runs] - out).square().mean((1, 2))}
+        found = {"loss": (wanted[runs] - out).square().mean((1, 2)), "incoming": net.weights[0].norm(dim=1)}
         V = top_down(net, f)
         for depth, (ours, v) in enumerate(zip(f, V, strict=True), 1):
             rho = measure.correlate(ours, targets[min(depth, len(targets)) - 1][runs])
@@ -91,7 +91,9 @@ def deep_numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
         `layer_<l>` and `start_<l>` (mean best correlation at the end and at the start), `worst_1` (of the worst
         teacher node of layer 1), `spearman` (lowest over layers, between best correlation and E beta_kk at the end),
         `ratio` (layer 1: median sqrt(E beta_kk) of nodes with correlation < 0.6 over that of nodes > 0.9; NaN if
-        either is empty), `crossing_<l>` (step at which 0.7 is exceeded).
+        either is empty), `product_ratio` (the same of
+        sqrt(E beta_kk) |w_k|, which Theorem 3 speaks of),
+        `crossing_<l>` (step at which 0.7 is exceeded).
     """
     best, crossing = mean_best(run), first_crossing(run, 0.7)
     found = {f"layer_{i + 1}": best[i, :, -1] for i in range(run.depth)}
@@ -101,16 +103,22 @@ def deep_numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
         [spearmanr(r, b).statistic for r, b in zip(_end(run, "rho", i), _end(run, "beta", i), strict=True)]
         for i in range(1, run.depth + 1)
     ]
-    rho, norm = _end(run, "rho", 1), np.sqrt(_end(run, "beta", 1))
-    ratio = [
-        float(np.median(n[r < 0.6]) / np.median(n[r > 0.9])) if (r < 0.6).any() and (r > 0.9).any() else float("nan")
-        for r, n in zip(rho, norm, strict=True)
-    ]
+    norm = np.sqrt(_end(run, "beta", 1))
     return found | {
         "worst_1": run.best_1[:, -1].min(1),
         "spearman": np.array(order).min(0),
-        "ratio": np.array(ratio),
+        "ratio": _low_over_high(_end(run, "rho", 1), norm),
+        "product_ratio": _low_over_high(_end(run, "rho", 1), norm * run.incoming[:, -1]),
     }
+
+
+def _low_over_high(rho: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    return np.array(
+        [
+            np.median(s[r < 0.6]) / np.median(s[r > 0.9]) if (r < 0.6).any() and (r > 0.9).any() else np.nan
+            for r, s in zip(rho, strength, strict=True)
+        ]
+    )
 
 
 def _end(run: SimpleNamespace, name: str, depth: int) -> np.ndarray:
