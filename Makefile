@@ -34,12 +34,12 @@ help:
 setup: .venv/.installed
 ifdef TORCH_INDEX
 	@if [ "$$(cat .venv/.torch-index)" != '$(TORCH_INDEX)' ]; then \
-	  $(BIN)/python -m pip uninstall -q -y torch && $(INSTALL) -e '.[dev]' && echo '$(TORCH_INDEX)' > .venv/.torch-index; fi
+	  $(BIN)/python -m pip uninstall -q -y torch && $(INSTALL) -e '.[data,dev]' && echo '$(TORCH_INDEX)' > .venv/.torch-index; fi
 endif
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) -e '.[dev]'
+	$(INSTALL) -e '.[data,dev]'
 	echo '$(TORCH_INDEX)' > .venv/.torch-index
 	touch $@
 
@@ -78,7 +78,7 @@ refs: setup
 	$(BIN)/traindyn nbval --update
 
 lab: setup
-	$(INSTALL) -e '.[dev,lab]'
+	$(INSTALL) -e '.[data,dev,lab]'
 	$(BIN)/jupyter lab --notebook-dir chapters
 
 clean:

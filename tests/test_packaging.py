@@ -78,5 +78,6 @@ def tracked() -> list[Path]:
 
 def test_no_outputs_data_or_large_files_are_committed():
     for path in tracked():
-        assert path.suffix not in (".ipynb", ".npz", ".npy", ".pt", ".pkl", ".zip", ".gz"), path
+        reference = path.is_relative_to(ROOT / "tests") and path.suffix == ".npz"  # numbers of another library
+        assert reference or path.suffix not in (".ipynb", ".npz", ".npy", ".pt", ".pkl", ".zip", ".gz"), path
         assert path.stat().st_size < 500_000, path

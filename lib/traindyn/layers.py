@@ -161,7 +161,9 @@ class Linear(_Weighted):
         """Map a of shape (..., in_features) to (..., out_features)."""
         if self.scale == 1.0:
             return F.linear(a, self.weight, self.bias)
-        if a.shape[:-1].numel() > self.fans[0]:  # the multiplier goes where there are fewer numbers: W or z
+        # the multiplier goes where there are probably fewer numbers, W or z; by the layer's shape, not by the batch's,
+        # so that the network is the same function of its weights for any number of samples
+        if self.fans[0] <= 64:
             return F.linear(a, self.weight * self.scale, self.bias)
         z = F.linear(a, self.weight) * self.scale
         return z if self.bias is None else z + self.bias
@@ -211,6 +213,31 @@ class Conv(_Weighted):
         if self.scale != 1.0:
             z = z * self.scale
         return z if self.bias is None else z + self.bias[:, None, None]
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last axis that starts at scale 1 and shift 0, also after `reset`.
+
+    Args:
+        features: size of the last axis.
+    """
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Return scale and shift to 1 and 0; `generator` is accepted as in every layer and not used."""
+        self.reset_parameters()
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of images that starts at scale 1 and shift 0, also after `reset`.
+
+    Args:
+        groups: number of groups, a divisor of `channels`.
+        channels: channels of the input.
+    """
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Return scale and shift to 1 and 0; `generator` is accepted as in every layer and not used."""
+        self.reset_parameters()
 
 
 class Activation(nn.Module):

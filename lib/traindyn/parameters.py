@@ -8,6 +8,7 @@ of single experiments.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,9 +125,10 @@ def with_values(cell: str, values: Mapping[str, Any]) -> str:
     for node in reversed(ast.parse(cell).body):
         if not isinstance(node, ast.AnnAssign) or node.target.id not in values:
             continue
-        new = repr(values[node.target.id])
-        if ast.literal_eval(node.value) == values[node.target.id]:
+        value = values[node.target.id]
+        if ast.literal_eval(node.value) == value:
             continue
+        new = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
         head = lines[node.value.lineno - 1].encode()[: node.value.col_offset].decode()
         last = lines[node.end_lineno - 1].encode()
         before, after = last[: node.end_col_offset].decode(), last[node.end_col_offset :].decode()

@@ -42,7 +42,9 @@ CONTRAST = """() => {
     const box = e.getBoundingClientRect();
     if (box.width < 2 || box.height < 2) continue;
     const style = getComputedStyle(e), under = ground(e), size = parseFloat(style.fontSize);
-    const [a, b] = [light(over(parse(style.color), under)), light(under)].sort((x, y) => y - x);
+    const ink = parse(style.color);
+    for (let up = e; up; up = up.parentElement) ink[3] *= getComputedStyle(up).opacity;
+    const [a, b] = [light(over(ink, under)), light(under)].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05), large = size >= 24 || (size >= 18.7 && style.fontWeight >= 700);
     if (ratio < (large ? 3 : 4.5)) {
       const key = `${e.tagName.toLowerCase()}.${e.className}`;

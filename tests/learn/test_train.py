@@ -13,6 +13,7 @@ from torch import nn
 
 from traindyn import compute, losses
 from traindyn.errors import InputError
+from traindyn.learn import together as runs_together
 from traindyn.learn.batches import Order
 from traindyn.learn.models import FCN, ResNet
 from traindyn.learn.train import Cyclical, Probe, Run, Stop, error_on, fit, loss_on, weight_distance
@@ -149,7 +150,9 @@ def test_frame_summary_and_last_state():
     for model, (_, row) in zip(run.models, run.frame[run.frame.step == 10].iterrows(), strict=True):
         assert ((model(X) - y) ** 2).mean().item() == pytest.approx(row.loss, rel=1e-10)
     sparse = fit(net(), X, y, lr=0.1, steps=10, batch_size=5, probes=look)
-    assert list(sparse.frame.step) == [0, 1, 4, 8, 10]
+    assert list(sparse.frame.step) == [0, 1, 4, 8, 10] and sparse.frame.loss.notna().all()
+    bare = fit(net(), X, y, lr=0.1, steps=10, batch_size=5, probes=look, record=0)
+    assert list(bare.frame.step) == [0, 1, 4, 8, 10] and list(bare.frame.loss.notna()) == [1, 0, 0, 0, 1]
 
 
 def test_seeds_fix_init_data_and_order_separately():
@@ -217,6 +220,7 @@ def test_divergence_is_an_outcome(together):
     assert end < 60 and tail.step.max() == end and not math.isfinite(tail.loss.iloc[-1])
     assert np.isfinite(tail.loss.iloc[:-1]).all()
     bounded = fit(model, X, y, lr=50.0, steps=60, stop=Stop(diverged=1e3))
+    assert not math.isfinite(run.summary.loss[1])
     assert bounded.summary.outcome[0] == "diverged" and 1e3 < bounded.frame.loss.iloc[-1] < math.inf
 
 
@@ -297,6 +301,20 @@ def test_networks_that_differ_in_more_than_weights_train_alone():
     assert run.frame[run.frame.seed == 2].loss.iloc[0] == pytest.approx(((f - y) ** 2).mean().item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("network", ["looks at its values", "draws numbers"])
+def test_networks_that_cannot_be_mapped_train_one_by_one(network):
+    class Odd(FCN):
+        def forward(self, x):
+            if network == "draws numbers":
+                return super().forward(nn.functional.dropout(x, 0.5))
+            return super().forward(x) * (2 if self.layers[0].weight.sum().item() > 0 else 1)
+
+    run = fit(Odd(4, 6, 2), *regression(), lr=0.01, steps=20, seeds=[1, 2, 3])
+    assert run.meta["together"] == 1 and set(run.summary.outcome) == {"finished"}
+    rough = run.frame[run.frame.run == 0].loss.diff().dropna()
+    assert rough.nunique() == 20  # a fresh draw at every step, recorded or not
+
+
 def test_out_of_memory_is_answered_by_smaller_chunks():
     class Hungry(FCN):
         def forward(self, x):
@@ -372,3 +390,53 @@ def test_loss_callable_equals_the_named_one():
     )  # fmt: skip
     np.testing.assert_allclose(a.frame.loss, b.frame.loss, rtol=1e-12)
     assert losses.divisor("half_mse", 24, 2) == 48
+
+
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("case", ["adam-batches", "stream", "schedule", "stop"])
+def test_a_killed_and_resumed_run_is_the_uninterrupted_one_bit_by_bit(monkeypatch, tmp_path, case, together):
+    monkeypatch.setattr(runs_together, "CHECKPOINT_SECONDS", 0.0)
+    X, y = regression()
+    options = {"lr": 0.01, "steps": 300, "seeds": [1, 2, 3], "together": together, "optimizer": "adam"}
+    if case == "adam-batches":
+        options |= {"batch_size": 5, "record": 50}
+    if case == "stream":
+        X, y = lambda rng, seed: (lambda Z: (Z, Z.sum(1)))(torch.randn(7, 4, dtype=DTYPE, generator=rng)), None
+    if case == "schedule":
+        options |= {"lr": lambda s: 0.01 * s.seed, "schedule": [(140, lambda s: 0.1 / (1 + s.loss_name.count("e")))]}
+    if case == "stop":
+        options |= {"stop": 0.4}
+    looks = {"w": weights(100), "d": weight_distance(70)}
+    whole = fit(net(), X, y, probes=looks, **options)
+
+    class Killed(Exception):
+        pass
+
+    calls = []
+
+    def deadly(state):
+        calls.append(state.step)
+        if state.step == 200 and state.seed == 2 and len(calls) < 20:
+            raise Killed
+        return {"w": torch.cat([p.flatten() for p in state.model.parameters()])}
+
+    given = {"w": Probe(deadly, 100), "d": looks["d"]}
+    if case != "stop":
+        with pytest.raises(Killed):
+            fit(net(), X, y, probes=given, checkpoint=tmp_path, **options)
+        calls.extend([0] * 20)
+    else:
+        fit(net(), X, y, probes=looks, checkpoint=tmp_path, **options)  # finished: resuming changes nothing
+        given = looks
+    assert list(tmp_path.glob("*.safetensors"))
+    resumed = fit(net(), X, y, probes=given, checkpoint=tmp_path, **options)
+    pd.testing.assert_frame_equal(resumed.frame, whole.frame, check_exact=True)
+    assert np.array_equal(resumed.arrays["w"], whole.arrays["w"], equal_nan=True)
+    assert all(torch.equal(resumed.weights[name], whole.weights[name]) for name in whole.weights)
+    with pytest.raises(InputError, match="another training"):
+        fit(net(), X, y, probes=given, checkpoint=tmp_path, **options | {"steps": 299})
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="set aside"):
+        again = fit(net(), X, y, probes=given, checkpoint=tmp_path, **options)
+    pd.testing.assert_frame_equal(again.frame, whole.frame, check_exact=True)

@@ -162,3 +162,16 @@ def test_labels_that_do_not_fit_are_refused():
         elasticity.s_rel(net(), points(2), points(3), torch.ones(2), 0.1)
     with pytest.raises(InputError, match="square matrix over 4 classes"):
         elasticity.s_rel_smoothed(torch.ones(6, 6), torch.ones(6), 4)
+
+
+def test_divergence_of_close_and_of_far_distributions():
+    old = torch.randn(5, 4, generator=generator(0), dtype=torch.float64)
+    far = torch.randn(5, 4, generator=generator(1), dtype=torch.float64)
+    p, q = far.softmax(-1), old.softmax(-1)
+    torch.testing.assert_close(elasticity.kl_divergence(far, old), (p * (p / q).log()).sum(-1), rtol=1e-12, atol=0)
+    # to second order KL(q + dq, q) = Var_q(v) eps^2 / 2 for logits moved by eps v
+    v = torch.randn(5, 4, generator=generator(2), dtype=torch.float64)
+    variance = (q * v.square()).sum(-1) - (q * v).sum(-1).square()
+    close = elasticity.kl_divergence(old + 1e-6 * v, old)
+    torch.testing.assert_close(close, variance * 1e-12 / 2, rtol=1e-5, atol=0)
+    assert (elasticity.kl_divergence(old.float() + 1e-6 * v.float(), old.float()) >= 0).all()

@@ -14,8 +14,9 @@ def test_spread_shows_minimum_median_maximum_and_count():
 
 def test_rounding_dominated_numbers_do_not_flip():
     assert cards.order_of_magnitude(3.1e-16) == cards.order_of_magnitude(9.9e-10) == "tiny"
-    assert cards.order_of_magnitude(0.0) == "0"
+    assert cards.order_of_magnitude(0.0) == "tiny"
     assert cards.order_of_magnitude(-2.5e-3) == "-1e-3"
+    assert cards.order_of_magnitude(0.998) == cards.order_of_magnitude(1.002) == "1e0"
     assert cards.order_of_magnitude(math.inf) == "inf"
 
 

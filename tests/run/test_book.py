@@ -45,12 +45,13 @@ def test_a_chapter_whose_code_is_not_the_runs_is_refused(run, bare_book):
 
 def test_staging_writes_only_what_changed_and_removes_what_is_gone(tmp_path):
     wanted = {Path("a/x.md"): b"1", Path("b.md"): b"2"}
-    book._sync(tmp_path, wanted)
+    assert set(book._sync(tmp_path, wanted)) == set(wanted)
     times = {path: (tmp_path / path).stat().st_mtime_ns for path in wanted}
-    book._sync(tmp_path, wanted | {Path("b.md"): b"3"})
+    assert book._sync(tmp_path, wanted | {Path("b.md"): b"3"}) == [Path("b.md")]
     assert (tmp_path / "a/x.md").stat().st_mtime_ns == times[Path("a/x.md")]
     assert (tmp_path / "b.md").read_bytes() == b"3"
-    book._sync(tmp_path, {Path("b.md"): b"3"})
+    assert book._sync(tmp_path, {Path("b.md"): b"3"}) == [Path("a/x.md")]
+    assert book._sync(tmp_path, {Path("b.md"): b"3"}) == []
     assert not (tmp_path / "a/x.md").exists()
 
 
@@ -93,6 +94,8 @@ def test_the_toy_book_is_built_whole_and_again_without_executing(toy_book, capsy
     before = source.read_text()
     claims = toy_book / "chapters" / "toy" / "claims.yaml"
     record = claims.read_text()
+    style = toy_book / "book" / "_static" / "book.css"
+    look = style.read_text()
     try:
         source.write_text(before.replace("The smallest chapter", "The tiniest chapter"))
         claims.write_text(record.replace("{smoke: holds,", "{smoke: fails,"))
@@ -105,7 +108,11 @@ def test_the_toy_book_is_built_whole_and_again_without_executing(toy_book, capsy
         ]
         assert "The tiniest chapter" in (site / "chapters" / "toy" / "toy.html").read_text()
         assert book.verify("smoke", 1, print) == 1
+        style.write_text(look + "/* changed */\n")  # no page changes with it
+        assert book.make("smoke", 1, print) == 0
+        assert "/* changed */" in (site / "_static" / "book.css").read_text()
     finally:
         source.write_text(before)
         claims.write_text(record)
+        style.write_text(look)
     assert json.loads((toy_book / "_build/runs/toy/smoke/provenance.json").read_text())["preset"] == "smoke"

@@ -64,8 +64,8 @@ def test_the_key_sees_what_changes_a_run_and_nothing_else(bare_book, monkeypatch
     bare_book("x = 2")
     assert key() != with_claim
     before = key()
-    (book / "data" / "cache").mkdir(parents=True)
-    (book / "data" / "cache" / "set.npz").write_bytes(b"0")
+    (book / "MANIFEST.toml").write_text('[[dataset]]\nname = "set"\nfile = "set.npz"\nsha256 = "0"\n')
+    monkeypatch.setenv("TRAINDYN_DATA", str(book))
     assert key() != before
 
 

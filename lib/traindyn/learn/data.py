@@ -13,7 +13,11 @@ from torch import Tensor
 from traindyn.compute import generator, pick_device
 from traindyn.errors import InputError, choose
 from traindyn.learn import features as feature_maps
-from traindyn.learn import registry, sources
+from traindyn.learn import registry, samples, sources
+from traindyn.learn.shipped import SHIPPED
+from traindyn.learn.synthetic import l1_norm, parity, polynomial, sphere, teacher, two_clusters
+
+__all__ = ["Dataset", "l1_norm", "load", "open_set", "parity", "polynomial", "sphere", "teacher", "two_clusters"]
 
 LABELS = ("index", "pm1", "onehot")
 TEST_SHARE = 0.2  # of a set that has no test part of its own
@@ -79,7 +83,7 @@ def load(
     """
     choose("labels", labels, LABELS)
     raw = open_set(name, root)
-    chosen = sources.pick_classes(raw, classes)
+    chosen = samples.pick_classes(raw, classes)
     if labels == "pm1" and len(chosen) != 2:
         raise InputError(f"labels='pm1': expected two classes, got {len(chosen)}; give classes=[first, second]")
     at = _draw(raw, chosen, n_train, n_test, seed)
@@ -95,7 +99,7 @@ def load(
     index = [torch.as_tensor(_relabel(raw.labels[stored][positions], chosen)) for stored, positions in at.values()]
     y = [_code(values, labels, len(chosen), dtype).to(device) for values in index]
     meta = {
-        "obtainable": False,
+        "obtainable": registry.obtainable(name, raw.meta.get("sha256")),
         **raw.meta,
         "name": name,
         "classes": [raw.classes[i] for i in chosen],
@@ -112,7 +116,7 @@ def load(
     return Dataset(X[0], y[0], X[1], y[1], meta)
 
 
-def open_set(name: str, root: str | Path | None = None) -> sources.Raw:
+def open_set(name: str, root: str | Path | None = None) -> samples.Raw:
     """Return a registered set as it is stored.
 
     Raises:
@@ -120,13 +124,13 @@ def open_set(name: str, root: str | Path | None = None) -> sources.Raw:
     """
     if found := sources.find_local(name, root):
         return sources.read_local(*found)
-    if name in sources.SHIPPED:
-        return sources.SHIPPED[name]()
+    if name in SHIPPED:
+        return SHIPPED[name]()
     raise InputError(registry.missing(name, root))
 
 
 def _draw(
-    raw: sources.Raw, chosen: list[int], n_train: int | None, n_test: int | None, seed: int
+    raw: samples.Raw, chosen: list[int], n_train: int | None, n_test: int | None, seed: int
 ) -> dict[str, tuple[str, np.ndarray]]:
     """Return {"train" | "test": (stored part, positions)}: disjoint, balanced, in random order."""
     for word, count in (("n_train", n_train), ("n_test", n_test)):
@@ -136,7 +140,7 @@ def _draw(
     pools: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     for order, label in enumerate(chosen):
         for part, y in raw.labels.items():
-            found = np.flatnonzero(y == label)
+            found = samples.order(raw, part, np.flatnonzero(y == label))
             found = found[torch.randperm(len(found), generator=rng).numpy()]
             if part == "all":
                 held = round(TEST_SHARE * len(found)) if n_test is None else _share(n_test, len(chosen), order)

@@ -97,6 +97,7 @@ class Feed:
     ) -> None:
         self.dtype, self.device, self.streams, self.runs = dtype, device, source.streams, len(indices)
         self.orders: list[Order] | None = None
+        self.generators: list[torch.Generator] = []  # of a stream: one per data seed
         self._start = 0
         if self.streams:
             kept = sorted(set(indices))

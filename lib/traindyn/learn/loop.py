@@ -98,6 +98,7 @@ class Loop:
         self.first = 0
         self.bad_at = np.full(stack.runs, -1)
         self.bad_loss = np.full(stack.runs, np.nan)
+        self.wall = 0.0
         self._sample_bytes = 0
 
     # --- the state that probes, rates and stop rules see
@@ -197,7 +198,7 @@ class Loop:
         schedule = self.plans[0].rule
         if isinstance(schedule, Cyclical):
             self.rates = schedule.at(step)
-        elif schedule is not None and (step == self.first or step % getattr(schedule, "every", 1) == 0):
+        elif schedule is not None and step % getattr(schedule, "every", 1) == 0:
             with torch.enable_grad():
                 self._set_rates([schedule(self.state(run, step, None)) for run in range(self.stack.runs)])
 
@@ -213,7 +214,11 @@ class Loop:
 
     def _note(self, step: int, batch_loss: Tensor) -> None:
         """Record a row, call the probes and mark the runs whose stop rule holds."""
-        full = batch_loss if self.feed.full_batch or self.feed.streams else self.training_loss()
+        known = self.feed.full_batch or self.feed.streams
+        if known or self.recorder.wants_loss(step):
+            full = batch_loss if known else self.training_loss()
+        else:
+            full = batch_loss.new_full((self.stack.runs,), math.nan)
         rates = self.rates
         rate = rates.squeeze(1) if isinstance(rates, Tensor) else batch_loss.new_full((1,), rates)
         if self.stop.loss is not None:
@@ -251,11 +256,16 @@ class Loop:
 
     def _stopped(self) -> np.ndarray:
         """Return the step at which each run's stop rule held first, or -1."""
+        if not self.recorder.steps:
+            return np.full(self.stack.runs, -1)
         flags = torch.stack(self.recorder.rows["stop"]).cpu().numpy()
         return np.where(flags.any(0), np.asarray(self.recorder.steps)[flags.argmax(0)], -1)
 
+    def _all_ended(self) -> bool:
+        return bool(((self.bad_at >= 0) | (self._stopped() >= 0)).all())
+
     def run(self, after_block: Callable[[int, Loop], None] = lambda done, loop: None) -> Outcome:
-        """Train to the end.
+        """Train to the end, from where the loop stands.
 
         Args:
             after_block: called with the number of updates made in a block and this loop, after the block.
@@ -263,33 +273,25 @@ class Loop:
         Returns:
             the outcome of every run.
         """
-        began = time.perf_counter()
-        stops = self.stop.loss is not None or self.stop.when is not None
-        over = False
+        began = time.perf_counter() - self.wall
         with torch.no_grad():
             for start, stop in self._blocks():
+                if self._all_ended():
+                    break
                 self.feed.prepare(start, stop)
                 self._enter(start)
                 self._mark_diverged(start, [self._update(step) for step in range(start, stop)])
-                self.first = stop
+                self.first, self.wall = stop, time.perf_counter() - began
                 after_block(stop - start, self)
-                ended = self.bad_at >= 0
-                if stops and self.recorder.steps:
-                    ended = ended | (self._stopped() >= 0)
-                if over := bool(ended.all()):
-                    break
-            if not over:
+            if not self._all_ended():
                 self.feed.prepare(self.steps, self.steps + 1)
                 self._enter(self.steps)
-                X, y, shared = self.feed.batch(self.steps)
-                f = self.stack.batch_losses(X, y, shared)
+                values = self.stack.batch_losses(*self.feed.batch(self.steps))
                 self._rule_rates(self.steps)
-                self._note(self.steps, f)
-                self._mark_diverged(self.steps, [f])
+                self._note(self.steps, values)
+                self._mark_diverged(self.steps, [values])
         stopped = self._stopped()
         diverged = (self.bad_at >= 0) & ((stopped < 0) | (self.bad_at <= stopped))
         ends = np.where(diverged, self.bad_at, np.where(stopped >= 0, stopped, self.steps))
-        words = [
-            "diverged" if d else "stopped" if s >= 0 else "finished" for d, s in zip(diverged, stopped, strict=True)
-        ]
+        words = np.where(diverged, "diverged", np.where(stopped >= 0, "stopped", "finished")).tolist()
         return Outcome(self.recorder, words, ends, self.bad_loss, time.perf_counter() - began)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from traindyn.errors import InputError
-from traindyn.layers import Activation, Conv, Linear
+from traindyn.errors import InputError, choose
+from traindyn.layers import ACTIVATIONS, Activation, Conv, Linear, draw
+from traindyn.learn.network import Network, squeeze_single
+from traindyn.learn.residual import ResNet, ResNet18, WideResNet
+from traindyn.learn.vit import ViT
 
+__all__ = ["CNN", "FCN", "Myrtle5", "Network", "ResNet", "ResNet18", "TwoLayer", "ViT", "WideResNet"]
 
-class Network(nn.Module):
-    """A module that can draw its initial weights again: `reset(generator)` resets every layer in order."""
-
-    def reset(self, generator: torch.Generator | None = None) -> None:
-        """Draw all initial weights afresh.
-
-        Args:
-            generator: a CPU generator; None uses torch's global one.
-        """
-        for module in self.modules():
-            if hasattr(module, "reset") and not isinstance(module, Network):
-                module.reset(generator)
-
-
-def _squeeze_single(out: Tensor, out_dim: int) -> Tensor:
-    return out.squeeze(-1) if out_dim == 1 else out
+SCALINGS = ("ntk", "lecture", "mean_field", "plain")
+INNER = ("normal", "sphere", "balanced")
+OUTER = ("normal", "sign", "zero", "balanced")
 
 
 class FCN(Network):
@@ -82,55 +76,101 @@ class FCN(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x of shape (n, in_dim) to (n,) if out_dim is 1, else (n, out_dim)."""
-        return _squeeze_single(self.layers(x), self.out_dim)
+        return squeeze_single(self.layers(x), self.out_dim)
 
 
-class _Residual(nn.Module):
-    """Two 3x3 convolutions with a skip connection and no normalisation: s(conv(s(conv(x))) + shortcut(x))."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int, common: dict) -> None:
-        super().__init__()
-        self.first = Conv(channels_in, channels_out, 3, stride=stride, **common)
-        self.second = Conv(channels_out, channels_out, 3, **common)
-        self.inner, self.outer = Activation("relu"), Activation("relu")
-        reshaped = stride != 1 or channels_in != channels_out
-        self.shortcut = Conv(channels_in, channels_out, 1, stride=stride, padding=0, **common) if reshaped else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        skip = x if self.shortcut is None else self.shortcut(x)
-        return self.outer(self.second(self.inner(self.first(x))) + skip)
-
-
-class ResNet(Network):
-    """A residual network without normalisation layers, for images of any size.
-
-    A 3x3 convolution, stages of residual blocks that double the channels and halve the side, a mean over positions and
-    a linear layer (He, Zhang, Ren, Sun 2016, the form for 32x32 images). Without batch normalisation the gradient of
-    one sample does not depend on the others, which the fictitious updates of local elasticity need.
+class CNN(Network):
+    """A convolutional network: depth - 1 convolutions of one kernel size with stride 1, then a linear layer.
 
     Args:
         in_shape: (channels, height, width) of the input.
-        out_dim: number of outputs.
-        width: channels of the first stage.
-        blocks: residual blocks in each stage; ResNet-18 has (2, 2, 2, 2).
-        parameterization, init, init_std, bias: as in `FCN`; the defaults are torch's own initial laws.
+        channels: channels of the hidden layers, one integer or one per convolution.
+        depth: number of weight layers, >= 2, the linear one included.
+        out_dim: number of outputs c.
+        kernel: odd side of the kernels; zero padding keeps the image's size.
+        readout: "flatten" (all positions and channels) or "mean" (over positions) before the linear layer.
+        activation, parameterization, bias, output_bias, init, init_std: as in `FCN`.
         generator: CPU generator of the initial draw.
+
+    Raises:
+        InputError: depth < 2, channels that do not fit it, an even kernel, or an unknown readout.
     """
 
     def __init__(
         self,
         in_shape: tuple[int, int, int],
-        out_dim: int,
-        width: int = 64,
-        blocks: tuple[int, ...] = (2, 2, 2, 2),
-        parameterization: str = "standard",
+        channels: int | list[int] | tuple[int, ...],
+        depth: int,
+        out_dim: int = 1,
+        kernel: int = 3,
+        readout: str = "flatten",
+        activation: str = "relu",
+        parameterization: str = "ntk",
         bias: bool | str = False,
-        output_bias: bool | str = "torch",
-        init: str = "torch",
+        output_bias: bool | str = False,
+        init: str = "normal",
         init_std: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        choose("readout", readout, ["flatten", "mean"])
+        if depth < 2 or kernel % 2 == 0:
+            raise InputError(f"depth, kernel: expected depth >= 2 and an odd kernel, got {depth} and {kernel}")
+        widths = [channels] * (depth - 1) if isinstance(channels, int) else list(channels)
+        if len(widths) != depth - 1:
+            raise InputError(f"channels: expected one integer or {depth - 1} for depth {depth}, got {widths}")
+        self.out_dim, self.pooled = out_dim, readout == "mean"
+        common = {
+            "parameterization": parameterization,
+            "init": init,
+            "init_std": init_std,
+            "generator": generator,
+        }
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip([in_shape[0], *widths], widths, strict=False):
+            layers += [Conv(fan_in, fan_out, kernel, bias=bias, **common), Activation(activation)]
+        self.features = nn.Sequential(*layers)
+        positions = 1 if self.pooled else in_shape[1] * in_shape[2]
+        self.readout = Linear(widths[-1] * positions, out_dim, bias=output_bias, **common)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""
+        x = self.features(x)
+        return squeeze_single(self.readout(x.mean((-2, -1)) if self.pooled else x.flatten(1)), self.out_dim)
+
+
+class Myrtle5(Network):
+    """The five-layer Myrtle network (Page 2018; Shankar et al. 2020): four convolutions, pools, a linear layer.
+
+    conv, conv, pool, conv, pool, conv, then a mean over all positions, and a linear layer; every convolution is 3x3
+    and is followed by a ReLU, every pool is a 2x2 mean.
+
+    Args:
+        in_shape: (channels, height, width) of the input, height and width multiples of 4.
+        out_dim: number of outputs c.
+        channels: channels of every convolution.
+        parameterization, bias, output_bias, init, init_std: as in `FCN`.
+        generator: CPU generator of the initial draw.
+
+    Raises:
+        InputError: an image whose sides are not multiples of 4.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        out_dim: int = 1,
+        channels: int = 256,
+        parameterization: str = "ntk",
+        bias: bool | str = False,
+        output_bias: bool | str = False,
+        init: str = "normal",
+        init_std: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if in_shape[1] % 4 or in_shape[2] % 4:
+            raise InputError(f"in_shape: expected a height and width divisible by 4, got {in_shape[1:]}")
         self.out_dim = out_dim
         common = {
             "parameterization": parameterization,
@@ -138,34 +178,102 @@ class ResNet(Network):
             "init_std": init_std,
             "generator": generator,
         }
-        layers: list[nn.Module] = [Conv(in_shape[0], width, 3, bias=bias, **common), Activation("relu")]
-        channels = width
-        for stage, count in enumerate(blocks):
-            for block in range(count):
-                wider = width * 2**stage
-                layers.append(_Residual(channels, wider, 2 if stage and not block else 1, {"bias": bias, **common}))
-                channels = wider
+        layers: list[nn.Module] = []
+        for index in range(4):
+            fan_in = channels if index else in_shape[0]
+            layers += [Conv(fan_in, channels, 3, bias=bias, **common), Activation("relu")]
+            if index in (1, 2):
+                layers.append(nn.AvgPool2d(2))
         self.features = nn.Sequential(*layers)
         self.readout = Linear(channels, out_dim, bias=output_bias, **common)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""
-        return _squeeze_single(self.readout(self.features(x).mean(dim=(-2, -1))), self.out_dim)
+        return squeeze_single(self.readout(self.features(x).mean((-2, -1))), self.out_dim)
 
 
-class ResNet18(ResNet):
-    """ResNet-18 without normalisation: `ResNet` with two blocks in each of four stages.
+class TwoLayer(Network):
+    """A two-layer network without biases, f(x) = factor * sum_j a_j s(inner_factor * w_j . x), in named scalings.
+
+        scaling       factor       inner factor    where
+        ntk           1/sqrt(m)    1/sqrt(d)       Zhu et al. 2024, Eq. 3.9
+        lecture       1/sqrt(m)    1               kernel regime of the tangent-kernel lecture (alpha = sqrt(m))
+        mean_field    1/m          1               alpha = 1
+        plain         1            1               Barron functions, students and teachers
 
     Args:
-        in_shape, out_dim, width: as in `ResNet`.
-        norm: None; the chapters use no normalisation layer.
-        options: passed to `ResNet`.
+        in_dim: input dimension d.
+        width: number of hidden units m.
+        out_dim: number of outputs c.
+        train: "both", "first" (a is frozen) or "second" (random features).
+        scaling: a name of the table.
+        alpha: replaces `factor` by alpha / m, whatever the scaling.
+        activation: a name of `layers.ACTIVATIONS`.
+        inner: start of w_j: "normal" N(0, I), "sphere" (uniform on the unit sphere), "balanced" N(0, I/(m d)).
+        outer: start of a_j: "normal" N(0, 1), "sign" (+-1), "zero", "balanced" N(0, 1/m).
+        mirrored: the second half of the units copies the first with the opposite a_j, so that f starts at zero.
+        generator: CPU generator of the initial draw.
+
+    Attributes:
+        first, second: linear layers with `weight` W of shape (m, d) and a of shape (c, m).
+        factor, inner_factor: the two numbers above.
 
     Raises:
-        InputError: `norm` is not None.
+        InputError: an unknown name, or an odd width with `mirrored`.
     """
 
-    def __init__(self, in_shape: tuple[int, int, int], out_dim: int, width: int = 64, norm: None = None, **options):
-        if norm is not None:
-            raise InputError(f"norm: expected None, got {norm!r}; this ResNet-18 has no normalisation layers")
-        super().__init__(in_shape, out_dim, width, (2, 2, 2, 2), **options)
+    def __init__(
+        self,
+        in_dim: int,
+        width: int,
+        out_dim: int = 1,
+        train: str = "both",
+        scaling: str = "ntk",
+        alpha: float | None = None,
+        activation: str = "relu",
+        inner: str = "normal",
+        outer: str = "normal",
+        mirrored: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        choose("train", train, ["both", "first", "second"])
+        choose("scaling", scaling, SCALINGS)
+        if mirrored and width % 2:
+            raise InputError(f"width: expected an even number of units for a mirrored start, got {width}")
+        self.out_dim, self.mirrored = out_dim, mirrored
+        self.inner, self.outer = choose("inner", inner, INNER), choose("outer", outer, OUTER)
+        self.activation = choose("activation", activation, ACTIVATIONS)
+        self.factor = {"mean_field": 1 / width, "plain": 1.0}.get(scaling, 1 / math.sqrt(width))
+        if alpha is not None:
+            self.factor = alpha / width
+        self.inner_factor = 1 / math.sqrt(in_dim) if scaling == "ntk" else 1.0
+        self.first = nn.utils.skip_init(nn.Linear, in_dim, width, bias=False).requires_grad_(train != "second")
+        self.second = nn.utils.skip_init(nn.Linear, width, out_dim, bias=False).requires_grad_(train != "first")
+        self.act = Activation(activation)
+        self.reset(generator)
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Draw the initial weights afresh from `generator` (a CPU generator; None: torch's global one)."""
+        W, a = self.first.weight, self.second.weight
+        width, in_dim = W.shape
+        drawn = width // 2 if self.mirrored else width
+        std = {"balanced": 1 / math.sqrt(width * in_dim)}.get(self.inner, 1.0)
+        law, scale = {"zero": ("zero", 0.0), "balanced": ("normal", 1 / math.sqrt(width))}.get(
+            self.outer, ("normal", 1.0)
+        )
+        with torch.no_grad():
+            draw(W[:drawn], "normal", std, (in_dim, width), generator)
+            draw(a[:, :drawn], law, scale, (width, self.out_dim), generator)
+            if self.inner == "sphere":
+                W[:drawn] = F.normalize(W[:drawn], dim=1)
+            if self.outer == "sign":
+                a[:, :drawn] = torch.where(a[:, :drawn] >= 0, 1.0, -1.0).to(a)
+            if self.mirrored:
+                W[drawn:] = W[:drawn]
+                a[:, drawn:] = -a[:, :drawn]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x of shape (n, in_dim) to (n,) if out_dim is 1, else (n, out_dim)."""
+        hidden = self.act(self.first(x) * self.inner_factor)
+        return squeeze_single(self.second(hidden) * self.factor, self.out_dim)

@@ -27,7 +27,8 @@ class State:
         seed: the run's seed.
         lr: the rate of the coming update: a number, or a 0-dimensional tensor.
         batch: indices of the samples of the coming update, shape (b,); None if it uses all of them.
-        loss: loss on the whole training set (stream: on the coming batch), 0-dimensional.
+        loss: loss on the whole training set (stream: on the coming batch), 0-dimensional; NaN in steps whose loss
+            `record` leaves out.
         loss_name: which loss: a name of `losses.LOSSES`, or the callable.
         params: trainable weights by name.
         initial: the same at step 0.

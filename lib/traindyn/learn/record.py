@@ -24,8 +24,8 @@ class Recorder:
         probes: by name.
         last: number of updates of a whole run.
         full_batch: every update sees all samples, so the loss is known at every step.
-        record: steps between two rows, a list of steps, or None: every step for full batches, else the probes' steps
-            (without probes: every `epoch`-th).
+        record: steps between two full training losses, a list of steps, or None: every step for full batches, else
+            the probes' steps (without probes: every `epoch`-th). First and last step always have one.
         epoch: updates per epoch.
     """
 
@@ -33,6 +33,7 @@ class Recorder:
         self, runs: int, probes: dict[str, Probe], last: int, full_batch: bool, record: Any, epoch: int
     ) -> None:
         self.runs, self.probes, self.last = runs, probes, last
+        self._with_probes = record is None
         if record is None:
             record = 1 if full_batch else (0 if probes else epoch)
         every, at = (record, ()) if isinstance(record, int) else (0, record)
@@ -44,6 +45,10 @@ class Recorder:
     def due(self, step: int) -> bool:
         """Return whether `step` has a row: its loss is recorded, or a probe looks."""
         return self._rows.due(step, self.last) or any(probe.due(step, self.last) for probe in self.probes.values())
+
+    def wants_loss(self, step: int) -> bool:
+        """Return whether the row of `step` holds the loss on the whole training set."""
+        return self._with_probes or self._rows.due(step, self.last)
 
     def row(self, step: int, **values: Tensor) -> None:
         """Note the values, each (R,), of one step."""
@@ -133,21 +138,27 @@ def _host(values: Tensor) -> np.ndarray:
 
 def _assemble(name: str, looks: list[tuple[int, Any]], runs: int) -> dict[str, np.ndarray]:
     """Return {key: (times, R, ...)} of one probe; NaN where a diverged run could not be looked at."""
-    found: dict[str, np.ndarray] = {}
+    places: dict[str, list[tuple[int, Any]]] = {}
+    values: dict[str, list[Tensor]] = {}
     for time, (_, look) in enumerate(looks):
-        for run, part in [(slice(None), look)] if isinstance(look, dict) else list(enumerate(look)):
+        stacked = isinstance(look, dict)
+        for run, part in [(slice(None), look)] if stacked else list(enumerate(look)):
             for key, value in part.items():
-                host = _host(value)
-                if isinstance(look, dict) and host.shape[:1] != (runs,):
+                if stacked and value.shape[:1] != (runs,):
                     raise InputError(
-                        f"probe '{name}': '{key}' has shape {host.shape}; with stacked=True the first axis is over "
-                        f"the {runs} runs"
+                        f"probe '{name}': '{key}' has shape {tuple(value.shape)}; with stacked=True the first axis is "
+                        f"over the {runs} runs"
                     )
-                if key not in found:
-                    shape = host.shape[1:] if isinstance(look, dict) else host.shape
-                    kind = host.dtype if host.dtype.kind in "fc" else np.dtype(float)
-                    found[key] = np.full((len(looks), runs, *shape), np.nan, kind)
-                if host.shape != found[key][time, run].shape:
-                    raise InputError(f"probe '{name}': '{key}' changes its shape from one look to the next")
-                found[key][time, run] = host
+                places.setdefault(key, []).append((time, run))
+                values.setdefault(key, []).append(value)
+    found: dict[str, np.ndarray] = {}
+    for key, parts in values.items():
+        if len({part.shape for part in parts}) > 1:
+            raise InputError(f"probe '{name}': '{key}' changes its shape from one look to the next")
+        host = _host(torch.stack(parts))  # one transfer from the device
+        shape = host.shape[2:] if isinstance(places[key][0][1], slice) else host.shape[1:]
+        kind = host.dtype if host.dtype.kind in "fc" else np.dtype(float)
+        found[key] = np.full((len(looks), runs, *shape), np.nan, kind)
+        for (time, run), value in zip(places[key], host, strict=True):
+            found[key][time, run] = value
     return found

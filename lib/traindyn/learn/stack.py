@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from traindyn import losses
 from traindyn.errors import InputError
-
-_NO_MOVE = frozenset({"detach", "alias"})  # they only matter to autograd, which is not recorded during training
+from traindyn.learn.replay import record
 
 
 class Stack:
@@ -144,7 +142,7 @@ class Stack:
         key = (self.runs, X.shape, y.shape, shared)
         if key not in self.recorded:
             step = self._step(shared)
-            self.recorded[key] = _record(step, tensors) if self.trace else step
+            self.recorded[key] = record(step, tensors) if self.trace else step
         values, *gradients = self.recorded[key](*tensors)
         return values.reshape(self.runs), torch.cat([g.reshape(self.runs, -1) for g in gradients], 1)
 
@@ -166,19 +164,3 @@ class Stack:
             losses.value(self.loss, self.bind(0)(X), y)
         kept = sum(size for storage, size in saved.items() if storage not in own)
         return kept + 2 * self.flat[0].numel() * self.flat.element_size()
-
-
-def _record(step: Callable[..., tuple[Tensor, ...]], tensors: list[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-    """Return `step` as a replayable list of operations for tensors of these shapes, or `step` itself if it has none."""
-    try:
-        recorded = make_fx(step)(*tensors)
-    except InputError:
-        raise
-    except Exception:  # whatever a module does that cannot be recorded: it is then run as it is written
-        return step
-    for node in list(recorded.graph.nodes):
-        if node.op == "call_function" and getattr(node.target, "_opname", "") in _NO_MOVE:
-            node.replace_all_uses_with(node.args[0])
-    recorded.graph.eliminate_dead_code()
-    recorded.recompile()
-    return recorded.forward

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import nn
 
 from traindyn import losses
 from traindyn.compute import chunk_size
+from traindyn.errors import InputError
+from traindyn.learn import checkpoint
 from traindyn.learn.feed import Feed, Source
 from traindyn.learn.loop import Loop, Outcome, Stop
 from traindyn.learn.optim import Rule
@@ -27,6 +29,8 @@ from traindyn.learn.stack import Stack
 # keep TOGETHER bytes alive. Constants, not this machine's cache sizes: the same runs share a chunk everywhere.
 ALONE = 512 * 1024
 TOGETHER = 2 * 2**20
+
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints of runs that train together
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,8 @@ class Trained:
 def size(job: Job, specs: list[Spec]) -> int:
     """Return how many of these runs should train at once.
 
-    One, if their networks are not alike in everything but their weights. On an accelerator as many as fit the memory
-    budget; on a CPU as many as keep their activations in the cache together.
+    One, if their networks are not alike in everything but their weights, or torch.func.vmap cannot map over them. On an
+    accelerator as many as fit the memory budget; on a CPU as many as keep their activations in the cache together.
     """
     if len(specs) == 1:
         return 1
@@ -102,12 +106,18 @@ def size(job: Job, specs: list[Spec]) -> int:
     feed = job.feed(specs[:1])
     feed.prepare(0, 1)
     X, y, shared = feed.batch(0)
-    per_run = stack.bytes_per_run(*((X, y) if shared else (X[0], y[0])))
+    X, y = (X, y) if shared else (X[0], y[0])
+    per_run = stack.bytes_per_run(X, y)
+    try:
+        Stack([first, last], job.loss, job.dtype, job.device, trace=False).losses_and_gradients(X, y)
+    except (InputError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception:  # it looks at its values, draws numbers, or uses what torch.func.vmap does not know
+        return 1
     if job.device.type != "cpu":
         # two copies of everything for the optimiser's buffers and the temporaries of a step
         return chunk_size(3 * per_run, len(specs), job.device)
-    alone, together = (scale * int(os.environ.get("TRAINDYN_CACHE_SCALE", 1)) for scale in (ALONE, TOGETHER))
-    return 1 if per_run > alone else max(1, min(len(specs), together // per_run))
+    return 1 if per_run > ALONE else max(1, min(len(specs), TOGETHER // per_run))
 
 
 def alike(one: nn.Module, other: nn.Module) -> bool:
@@ -136,11 +146,29 @@ def _same(a: Any, b: Any) -> bool:
         return False
 
 
-def _report(progress: Callable[[int], Any], runs: int, done: int, loop: Loop) -> None:
-    progress(done * runs)
+class _Keeper:
+    """What happens after every block of steps: the bar moves on, and now and then the state is written."""
+
+    def __init__(self, job: Job, loop: Loop, folder: Path | None, start: int, progress: Callable[[int], Any]) -> None:
+        self.loop, self.progress, self.path = loop, progress, None
+        if folder is not None:
+            self.path = folder / f"runs-{start:05d}-{loop.stack.runs}.safetensors"
+            names = ("loss", "rule", "stop", "steps", "batch_size", "replacement", "record", "probes", "source")
+            self.key = checkpoint.fingerprint(loop, {name: getattr(job, name) for name in names})
+            if checkpoint.restore(loop, self.path, self.key):
+                progress(loop.first * loop.stack.runs)
+        self.written = time.monotonic()
+
+    def __call__(self, done: int, loop: Loop) -> None:
+        self.progress(done * loop.stack.runs)
+        if self.path and (loop.first == loop.steps or time.monotonic() - self.written >= CHECKPOINT_SECONDS):
+            checkpoint.save(loop, self.path, self.key)
+            self.written = time.monotonic()
 
 
-def train(job: Job, specs: list[Spec], together: int, progress: Callable[[int], Any]) -> list[Trained]:
+def train(
+    job: Job, specs: list[Spec], together: int, progress: Callable[[int], Any], folder: Path | None = None
+) -> list[Trained]:
     """Train all runs, `together` at a time; halve that wherever the device's memory does not hold them.
 
     Args:
@@ -148,6 +176,7 @@ def train(job: Job, specs: list[Spec], together: int, progress: Callable[[int], 
         specs: the runs.
         together: how many train at once, >= 1.
         progress: called with the number of updates made, summed over runs.
+        folder: where checkpoints are written and looked for; None: nowhere.
     """
     trained: list[Trained] = []
     start = 0
@@ -155,8 +184,8 @@ def train(job: Job, specs: list[Spec], together: int, progress: Callable[[int], 
         part = specs[start : start + together]
         try:
             loop = job.loop(part)
-            outcome = loop.run(partial(_report, progress, len(part)))
-        except torch.OutOfMemoryError:
+            outcome = loop.run(_Keeper(job, loop, folder, start, progress))
+        except torch.cuda.OutOfMemoryError:
             if together == 1:
                 raise
             together = max(1, min(together, len(part)) // 2)

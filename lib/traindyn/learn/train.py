@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def fit(
     seed_axis: bool | None = None,
     together: int | None = None,
     trace: bool = True,
+    checkpoint: str | Path | None = None,
 ) -> Run:
     """Train one run per seed and learning rate by gradient descent, SGD or one of torch's optimisers.
 
@@ -78,12 +80,15 @@ def fit(
         dtype: of weights and data; None: that of X (float32 if X is not floating).
         device: None: that of X.
         progress: show a bar on a terminal (never in a notebook).
-        record: steps between two rows of the frame, or a list of steps; None: every step for full batches, else the
-            probes' steps. First and last step always have a row.
+        record: steps between two losses on the whole training set, or a list of steps; None: every step for full
+            batches, else the probes' steps (without probes: once an epoch). First and last step always have one; rows
+            that only a probe asks for are NaN there, which saves passes over large training sets (record=0).
         seed_axis: whether X and y have a leading axis over the seeds; None: as their shapes suggest.
         together: how many runs train at once; None: as many as pay on this device; 1: one after the other.
         trace: record a step's operations once and replay them; False for a model or loss whose Python code changes
             from step to step.
+        checkpoint: a folder; every minute the state is written there, and a training that finds its own state there
+            goes on from it, to the same trajectory (bit by bit on a CPU). None: nothing is written.
 
     Returns:
         the record of all runs, in the order seed by seed, rate by rate.
@@ -129,7 +134,7 @@ def fit(
     )
     at_once = together or size(job, specs)
     with tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False) as bar:
-        trained = train(job, specs, at_once, bar.update)
+        trained = train(job, specs, at_once, bar.update, Path(checkpoint) if checkpoint else None)
     meta = {
         "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable"),
         "optimizer": {"name": rule.name, **rule.hyper},
@@ -197,7 +202,7 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
             outcome.ends, np.asarray([word == "diverged" for word in outcome.words]), outcome.end_loss
         )
         frame["run"] += before
-        last_loss = frame.groupby("run")["loss"].last()
+        last_loss = frame.groupby("run")["loss"].agg(lambda values: values.iloc[-1])
         for row, spec in enumerate(part.specs):
             run = before + row
             starts = frame.loc[frame["run"] == run, "rate"]

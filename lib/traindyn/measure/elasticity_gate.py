@@ -55,7 +55,8 @@ def gate_step(w: Tensor, x: Tensor, w_star: Tensor, step: float) -> Tensor:
         w, x, w_star: shapes that broadcast to (..., n);  step: eta beta.
     """
     target = (w_star * x).sum(-1, keepdim=True)
-    return w + step * (target > 0) * (target - (w * x).sum(-1, keepdim=True)) * x
+    residual = (target - (w * x).sum(-1, keepdim=True)) * (target > 0)
+    return w + step * residual * x
 
 
 def gate_change(w: Tensor, w_new: Tensor, x: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ def change_bound(error: Tensor, x_prime: Tensor, x: Tensor, w_star: Tensor, step
         size = size * x.norm(dim=-1)
     elif form == "projection":
         size = (error * x).sum(-1).abs()
-    return step * ((w_star * x).sum(-1) > 0) * (x * x_prime).sum(-1).abs() * size
+    return step * (x * x_prime).sum(-1).abs() * size * ((w_star * x).sum(-1) > 0)
 
 
 def late_bound(x_prime: Tensor, x: Tensor) -> Tensor:
@@ -105,5 +106,5 @@ def exact_change(error: Tensor, point: Tensor, x: Tensor, w_star: Tensor, step: 
     choose("alpha", alpha, ("right", "printed"))
     first = (w_star * point).sum(-1)
     first = 2 * first if alpha == "printed" else first + (error * point).sum(-1)
-    second = -step * ((w_star * x).sum(-1) > 0) * (error * x).sum(-1) * (x * point).sum(-1)
+    second = -step * (error * x).sum(-1) * (x * point).sum(-1) * ((w_star * x).sum(-1) > 0)
     return (torch.relu(first + second) - torch.relu(first)).abs()

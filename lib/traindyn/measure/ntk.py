@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from traindyn.compute import memory_budget
 from traindyn.errors import InputError, choose
-from traindyn.measure.ntk_graph import Plan, apply_model, plan_for
-from traindyn.measure.ntk_pass import GraphChanged, Pass
+from traindyn.measure.ntk_graph import apply_model
+from traindyn.measure.ntk_pass import Pass
+from traindyn.measure.ntk_plan import GraphChanged, Plan, plan_for
 from traindyn.measure.ntk_products import Outer, outer_product, row_product
 
 METHODS = ("auto", "structured", "jacobian")
@@ -152,51 +153,59 @@ class _Job:
 
 
 def _structured(job: _Job, batches: list[Tensor], method: str) -> Tensor:
-    X = batches[0]
-    plan = plan_for(job.model, X, job.wanted)
     try:
-        K = _in_blocks(job, batches, plan, method)
-    except GraphChanged:  # the model was changed since, or computes differently for other numbers of samples
-        plan = plan_for(job.model, X, job.wanted, fresh=True)
-        try:
-            K = _in_blocks(job, batches, plan, method)
-        except GraphChanged:
-            plan = plan.without_rules(job.wanted)
-            K = _in_blocks(job, batches, plan, method)
-    if plan.uncovered:
-        K = K + _jacobian(job, batches, [name for name in job.wanted if name in plan.uncovered])
+        K, uncovered = _in_blocks(job, batches)
+    except GraphChanged:  # the network computes in another way each time, or for each number of samples
+        K, uncovered = None, set(job.wanted)
+    if uncovered and method == "structured":
+        names = ", ".join(sorted(uncovered))
+        raise InputError(f"method: 'structured' has no rule for how the model uses {names}; take 'auto' or 'jacobian'")
+    if uncovered:
+        rest = _jacobian(job, batches, [name for name in job.wanted if name in uncovered])
+        K = rest if K is None else K + rest
     return K
 
 
-def _in_blocks(job: _Job, batches: list[Tensor], plan: Plan, method: str) -> Tensor:
-    """Contributions of the entries of the plan, block of samples by block of samples."""
-    if plan.uncovered and method == "structured":
-        names = ", ".join(sorted(plan.uncovered))
-        raise InputError(f"method: 'structured' has no rule for how the model uses {names}; take 'auto' or 'jacobian'")
+def _in_blocks(job: _Job, batches: list[Tensor]) -> tuple[Tensor, set[str]]:
+    """What the rules contribute, block of samples by block of samples, and the parameters that they do not cover."""
     X, X2 = batches[0], batches[-1]
     symmetric = len(batches) == 1
+    plan = plan_for(job.model, X, job.wanted)
     K = job.kernel(len(X), len(X2), plan.outputs, X if X.is_floating_point() else next(iter(job.wanted.values())))
     if not plan.entries:
-        return K
-    step = _block_size(job, plan, max(len(X), len(X2)))
+        return K, plan.uncovered
+    uncovered: set[str] | None = None
+
+    def send(samples: Tensor) -> Pass:
+        nonlocal uncovered
+        made = Pass(job.model, samples, job.wanted)
+        uncovered = made.plan.uncovered if uncovered is None else uncovered
+        if made.plan.uncovered != uncovered:
+            raise GraphChanged
+        return made
+
+    step = _block_size(job, plan, batches)
     for lo in range(0, len(X), step):
-        here = Pass(job.model, X[lo : lo + step], plan, job.wanted)
+        here = send(X[lo : lo + step])
         for lo2 in range(lo if symmetric else 0, len(X2), step):
             same = symmetric and lo2 == lo
-            there = here if same else Pass(job.model, X2[lo2 : lo2 + step], plan, job.wanted)
+            there = here if same else send(X2[lo2 : lo2 + step])
             block = _contract(job, here, there)
             K[lo : lo + step, :, lo2 : lo2 + step] = block
             if symmetric and not same:
                 K[lo2 : lo2 + step, :, lo : lo + step] = block.permute(2, 3, 0, 1)
-    return K
+    return K, uncovered
 
 
-def _block_size(job: _Job, plan: Plan, n: int) -> int:
-    """Samples in one block: what the user says, or what fits the budget twice (two blocks meet)."""
+def _block_size(job: _Job, plan: Plan, batches: list[Tensor]) -> int:
+    """Samples in one block: what the user says, all where they fit the budget, else what fits it twice (two meet)."""
+    longest = max(len(batch) for batch in batches)
     if job.chunk is not None:
-        return min(job.chunk, n)
-    held = plan.sample_bytes * (1 + plan.outputs if job.full else 2)
-    return max(1, min(n, job.budget // max(1, 2 * held)))
+        return min(job.chunk, longest)
+    held = max(1, plan.sample_bytes * (1 + plan.outputs) // 2 if job.full else plan.sample_bytes)
+    if held * sum(len(batch) for batch in batches) <= job.budget:
+        return longest
+    return max(1, min(longest, job.budget // (2 * held)))
 
 
 @torch.no_grad()
@@ -213,6 +222,8 @@ def _contract(job: _Job, here: Pass, there: Pass) -> Tensor:
         theirs = mine if there is here else there.gradients(outputs)
         for names, u in mine.items():
             v = theirs[names]
+            if isinstance(u, Outer) != isinstance(v, Outer):
+                raise GraphChanged
             if isinstance(u, Outer):
                 total += outer_product(u, v, job.full, job.budget)
             else:

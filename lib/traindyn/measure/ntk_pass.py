@@ -8,46 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from traindyn.measure.ntk_graph import Entry, Plan, Trace, forward, trace
+from traindyn.measure.ntk_graph import ISOMETRIES, Trace, forward, trace
+from traindyn.measure.ntk_plan import Entry, Plan, plan_for
 from traindyn.measure.ntk_products import Direct, Outer
 from traindyn.measure.ntk_rules import RULES
-
-# views that rearrange a parameter or pick a part of it: they leave inner products of its gradients as they are
-_ISOMETRIES = {
-    "AliasBackward0",
-    "CloneBackward0",
-    "PermuteBackward0",
-    "ReshapeAliasBackward0",
-    "SelectBackward0",
-    "SliceBackward0",
-    "SplitBackward0",
-    "SplitWithSizesBackward0",
-    "SqueezeBackward0",
-    "SqueezeBackward1",
-    "TBackward0",
-    "TransposeBackward0",
-    "UnsafeViewBackward0",
-    "UnsqueezeBackward0",
-    "ViewBackward0",
-}
-
-
-class GraphChanged(Exception):
-    """The autograd graph of a pass is not the one its plan was made for."""
 
 
 class Pass:
     """One forward pass over some samples, and the gradients of each sample as its graph delivers them."""
 
-    def __init__(self, model: nn.Module, X: Tensor, plan: Plan, wanted: dict[str, Tensor]) -> None:
-        self.plan, self.wanted, self.n = plan, wanted, len(X)
+    def __init__(self, model: nn.Module, X: Tensor, wanted: dict[str, Tensor]) -> None:
+        self.wanted, self.n = wanted, len(X)
         # torch flattens a single sample in other ways than several, so a single one is sent twice
         self.sent = max(2, self.n)
         leaf, self.out = forward(model, X if self.n > 1 else X.repeat(2, *[1] * (X.dim() - 1)))
         self.graph: Trace = trace(self.out)
-        if self.graph.signature != plan.signature:
-            raise GraphChanged
-        self.edges = sorted({entry.edge for entry in plan.entries})
+        self.plan: Plan = plan_for(model, X, wanted, self.graph.signature)
+        self.edges = sorted({entry.edge for entry in self.plan.entries})
 
     def gradients(self, outputs: range) -> dict[tuple[str, ...], Outer | Callable[[int, int], Tensor]]:
         """Return each group of connected parameters' share: a weight's `Outer`, or a function (lo, hi) -> rows.
@@ -89,25 +66,35 @@ class Pass:
         kept = [(tuple(n for n in self.wanted if n in names - self.plan.uncovered), m) for names, m in groups]
         return [(names, members) for names, members in kept if names]
 
-    def _chain(self, entry: Entry) -> tuple[str, ...] | None:
-        """Names of the views between a parameter and the operation that reads it; None if they are not all views."""
-        index, chain = entry.expr[0], []
+    def _chain(self, entry: Entry) -> tuple[tuple[str, ...], float] | None:
+        """The views between a parameter and the operation that reads it, and the number that multiplies it.
+
+        None if anything else lies between them.
+        """
+        index, chain, factor = entry.expr[0], [], 1.0
         while self.graph.children[index]:
-            chain.append(self.graph.nodes[index].name())
-            if chain[-1] not in _ISOMETRIES:
+            node, below = self.graph.nodes[index], self.graph.children[index]
+            if node.name() == "MulBackward0" and below[1] is None and node._saved_other.dim() == 0:
+                factor *= node._saved_other.item()
+            elif node.name() in ISOMETRIES:
+                chain.append(node.name())
+            else:
                 return None
-            index = self.graph.children[index][0][0]
-        return tuple(chain)
+            index = below[0][0]
+        return tuple(chain), factor
 
     def _join(self, names: tuple[str, ...], uses: Sequence[tuple[Entry, Outer | Direct]]):
         entry, feature = uses[0]
-        chain = self._chain(entry)
-        if len(uses) == 1 and chain is not None:
-            return feature if isinstance(feature, Outer) else feature.rows
-        alike = all(_alike(feature, other) and self._chain(use) == chain for use, other in uses)
-        if alike and chain is not None and set(chain) <= {"TBackward0"}:
-            # one weight read several times in the same way (a recurrent network): more positions of one layer
-            return _joined([use for _, use in uses])
+        path = self._chain(entry)
+        if path is not None:
+            views, factor = path
+            if len(uses) == 1:
+                feature = feature.scaled(factor)
+                return feature if isinstance(feature, Outer) else feature.rows
+            alike = all(_alike(feature, other) and self._chain(use) == path for use, other in uses)
+            if alike and set(views) <= {"TBackward0"}:
+                # one weight read several times in the same way (a recurrent network): more positions of one layer
+                return _joined([use for _, use in uses]).scaled(factor)
         leaves = [self.wanted[name] for name in names]
 
         def rows(lo: int, hi: int) -> Tensor:

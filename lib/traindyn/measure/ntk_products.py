@@ -46,6 +46,13 @@ class Outer:
         """The first sample alone."""
         return replace(self, signals=self.signals[:1])
 
+    def scaled(self, factor: float) -> Outer:
+        """All gradients times a number."""
+        if factor == 1:
+            return self
+        blocks = self.blocks and (lambda *where: factor * self.blocks(*where))
+        return replace(self, signals=self.signals * factor, blocks=blocks)
+
     @property
     def positions(self) -> int:
         """How many positions T each sample has."""
@@ -76,6 +83,10 @@ class Direct:
     def gradients(self, lo: int, hi: int) -> Tensor:
         """Gradients of samples lo..hi, shape (m, c, *shape)."""
         return self.values[lo:hi]
+
+    def scaled(self, factor: float) -> Direct:
+        """All gradients times a number."""
+        return self if factor == 1 else Direct(self.values * factor)
 
     def rows(self, lo: int, hi: int) -> Tensor:
         """Gradients of samples lo..hi as rows, shape (m, c, P)."""
@@ -184,8 +195,10 @@ def _gradient_block(u: Outer, group: int, rows: slice, budget: int) -> Tensor:
     n, c = u.signals.shape[:2]
     signals = u.signals[:, :, group, :, rows]
     G = signals.new_empty(n, c, signals.shape[-1], u.width)
-    numbers = min(CACHE, budget // signals.element_size())
-    step = max(1, min(n, numbers // (u.positions * u.width)))
+    # patches are consumed while they are in the cache; a layer with its own way only copies its inputs per output
+    numbers = CACHE if u.blocks is None else 64 * CACHE
+    held = u.positions * (u.width if u.blocks is None else signals.shape[1] * (u.width + signals.shape[-1]))
+    step = max(1, min(n, min(numbers, budget // signals.element_size()) // held))
     for lo in range(0, n, step):
         hi = min(lo + step, n)
         if u.blocks is not None:

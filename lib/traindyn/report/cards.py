@@ -43,14 +43,14 @@ def number(value: float | int | bool | None, digits: int = 3) -> str:
 
 
 def order_of_magnitude(value: float | None) -> str:
-    """Return "0", "tiny" (below 1e-8, where rounding rules), or a power of ten such as "1e-3"."""
+    """Return "tiny" below 1e-8, where rounding rules, else the nearest power of ten, such as "1e-3"."""
     if value is None or math.isnan(value):
         return "–"
-    if value == 0:
-        return "0"
+    if math.isinf(value):
+        return "inf"
     if abs(value) < 1e-8:
         return "tiny"
-    return f"{'-' if value < 0 else ''}1e{math.floor(math.log10(abs(value)))}" if math.isfinite(value) else "inf"
+    return f"{'-' if value < 0 else ''}1e{round(math.log10(abs(value)))}"
 
 
 def spread(value: Any, coarse: bool = False) -> str:
@@ -125,13 +125,17 @@ def verdict_table(claims: Iterable[Claim], records: Mapping[str, Mapping[str, An
     rows = "".join(
         f'<tr data-verdict="{records[claim.id]["verdict"]}"><td><a href="#{claim.anchor}">{claim.id.split(".", 1)[1]}'
         f"</a></td><td>{rich(claim.where)}</td><td>{badge(records[claim.id]['verdict'])}</td>"
-        f"<td>{measured_list(records[claim.id]['measured'], claim.coarse)}</td></tr>"
+        f"<td>{_folded(measured_list(records[claim.id]['measured'], claim.coarse))}</td></tr>"
         for claim in claims
     )
     return (
         '<div class="verdict-table"><table><thead><tr><th>claim</th><th>place</th><th>verdict</th><th>measured</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _folded(measured: str) -> str:
+    return f"<details><summary>numbers</summary>{measured}</details>" if measured else ""
 
 
 def text_lines(claims: Iterable[Claim], records: Mapping[str, Mapping[str, Any]]) -> str:

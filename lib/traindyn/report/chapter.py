@@ -146,7 +146,7 @@ class Chapter:
         seeds: int | None = None,
         stand_in: str | None = None,
         note: str = "",
-    ) -> str:
+    ) -> None:
         """Give a claim's parts their values, derive its verdict, show its card.
 
         Args:
@@ -158,9 +158,6 @@ class Chapter:
                 `measured` if None, else the run's number of seeds.
             stand_in: what stood in for the source's data or model, if anything did.
             note: a sentence for the reader.
-
-        Returns:
-            The verdict.
 
         Raises:
             InputError: the claim or a part is not in the ledger, or the claim was checked before.
@@ -190,7 +187,6 @@ class Chapter:
             "note": note,
         }
         display(HTML(cards.card(claim, self.records[claim_id])))
-        return verdict
 
     def verdict(self, claim_id: str) -> str:
         """Return the verdict of a claim that this run has checked."""

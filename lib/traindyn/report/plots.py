@@ -177,7 +177,7 @@ def facets(
             curves(ax, part, x, y, hue, band, **common)
         else:
             points(ax, part, x, y, hue, **common)
-        ax.set_title(f"{cols} {col}" if row is None else f"{row}, {col}")
+        ax.set_title((f"{cols} {col}" if row is None else f"{row}, {col}").replace("_", " "))
         if index % width:
             ax.set_ylabel("")
         if rows is None and index + width < len(across):

@@ -38,9 +38,11 @@ def make(preset: str, jobs: int, say: Say) -> int:
     if runs is None:
         return 1
     book = [outcomes.findings(name, runs[name]) for name in names]
-    stage = stage_book(book, runs, preset)
+    stage, changed = stage_book(book, runs, preset)
     home = site(preset)
-    status = render(stage, home.parents[1], say)
+    # when no page has changed, Sphinx does not copy changed style sheets either
+    again = any(path.suffix not in (".md", ".ipynb") for path in changed)
+    status = render(stage, home.parents[1], again, say)
     if status:
         return status
     print(f"The book is in {kernel.shown(home / 'index.html')} (file://{home / 'index.html'})")
@@ -121,7 +123,7 @@ def execute_all(names: Iterable[str], preset: str, jobs: int, say: Say) -> dict[
     return {name: execute.default_out(run) for name, run in resolved.items()}
 
 
-def stage_book(book: list[outcomes.Findings], runs: dict[str, Path], preset: str) -> Path:
+def stage_book(book: list[outcomes.Findings], runs: dict[str, Path], preset: str) -> tuple[Path, list[Path]]:
     """Lay out everything that Sphinx reads under `_build/stage/<preset>/`; write only what has changed.
 
     Args:
@@ -130,7 +132,7 @@ def stage_book(book: list[outcomes.Findings], runs: dict[str, Path], preset: str
         preset: the preset of the runs.
 
     Returns:
-        The folder.
+        The folder, and the files in it that were written or removed.
     """
     root = files.project_root()
     stage = root / "_build" / "stage" / preset
@@ -149,8 +151,7 @@ def stage_book(book: list[outcomes.Findings], runs: dict[str, Path], preset: str
         for path in [*(run / "figures").rglob("*"), *(run / "tables").rglob("*")]:
             if path.is_file():
                 wanted[folder / path.relative_to(run)] = path.read_bytes()
-    _sync(stage, wanted)
-    return stage
+    return stage, _sync(stage, wanted)
 
 
 def merged(chapter: str, run: Path) -> str:
@@ -171,17 +172,18 @@ def merged(chapter: str, run: Path) -> str:
     return nbformat.writes(prose, version=4)
 
 
-def render(stage: Path, target: Path, say: Say) -> int:
+def render(stage: Path, target: Path, again: bool, say: Say) -> int:
     """Run Jupyter Book with warnings as errors; return its exit status.
 
     Args:
         stage: the folder with `_config.yml` and `_toc.yml`.
         target: the folder in which Jupyter Book makes `_build/html`.
+        again: write all pages, not only those that have changed.
         say: called with lines for the user.
     """
     log = stage.with_name(f"{stage.name}.log")
     command = [shutil.which("jupyter-book", path=Path(sys.executable).parent) or "jupyter-book", "build", str(stage)]
-    command += ["--path-output", str(target), "-W", "-n", "--keep-going"]
+    command += ["--path-output", str(target), "-W", "-n", "--keep-going", *(["--all"] if again else [])]
     say("building the pages")
     with log.open("w", encoding="utf-8") as out:
         done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
@@ -205,15 +207,20 @@ def _staged_config(path: Path, preset: str) -> str:
     return yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
 
 
-def _sync(stage: Path, wanted: dict[Path, bytes]) -> None:
+def _sync(stage: Path, wanted: dict[Path, bytes]) -> list[Path]:
+    changed = []
     for relative, content in wanted.items():
         path = stage / relative
         if not path.is_file() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+            changed.append(relative)
     for path in [path for path in stage.rglob("*") if path.is_file()]:
-        if path.relative_to(stage) not in wanted and "__pycache__" not in path.parts:
+        relative = path.relative_to(stage)
+        if relative not in wanted and "__pycache__" not in path.parts:
             path.unlink()
+            changed.append(relative)
+    return changed
 
 
 def _report(book: list[outcomes.Findings]) -> str:

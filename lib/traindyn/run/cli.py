@@ -1,4 +1,4 @@
-"""The command line: `traindyn list | show | run | book | verify | doctor`."""
+"""The command line: `traindyn list | show | run | book | verify | data | doctor`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--update", action="store_true", help="rewrite chapters/*/expected.txt from a smoke run instead")
     one.set_defaults(command=_nbval)
 
+    one = commands.add_parser("data", help="data sets: which are known and here, fetch one, check all, where one lies")
+    one.add_argument("what", choices=("list", "fetch", "verify", "path"))
+    one.add_argument("name", nargs="?", help="the data set, for fetch and path")
+    one.set_defaults(command=_data)
+
     one = commands.add_parser("doctor", help="versions, device, memory and data found")
     one.set_defaults(command=_doctor)
     return parser
@@ -151,6 +156,26 @@ def _nbval(options: argparse.Namespace) -> int:
     return reference.update(_say) if options.update else reference.write_notebooks(_say)
 
 
+def _data(options: argparse.Namespace) -> int:
+    from traindyn.learn import registry
+
+    if options.what in ("fetch", "path"):
+        if options.name is None:
+            raise InputError(f"data {options.what} needs the name of a data set; see traindyn data list")
+        print(registry.fetch(options.name) if options.what == "fetch" else registry.path(options.name))
+        return 0
+    if options.what == "list":
+        for row in registry.listing():
+            public = "" if row["obtainable"] else "  (these arrays cannot be had from a public source)"
+            print(f"{row['name']:20} {row['kind']:7} {row['here'] or row['fetch'] or 'not here'}{public}")
+        return 0
+    rows = registry.verify()
+    for name, said in rows:
+        print(f"{name:20} {said}")
+    print(f"{sum(said == 'ok' for _, said in rows)} of {len(rows)} local sets are as their manifest says")
+    return int(any(said != "ok" for _, said in rows))
+
+
 def _doctor(options: argparse.Namespace) -> int:
     import platform
 
@@ -158,6 +183,7 @@ def _doctor(options: argparse.Namespace) -> int:
     import torch
 
     from traindyn import compute
+    from traindyn.learn import sources
     from traindyn.run import execute
 
     root = files.project_root()
@@ -169,11 +195,8 @@ def _doctor(options: argparse.Namespace) -> int:
     memory, free = psutil.virtual_memory(), shutil.disk_usage(root).free
     print(f"cores: {_cores()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
     print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
-    found = execute.data_files(root)
-    place = os.environ.get("TRAINDYN_DATA", "not set")
-    print(f"local data files: {len(found)} (data/cache/; TRAINDYN_DATA: {place})")
-    for path in sorted(found):
-        print(f"  {path}")
+    folder = os.environ.get("TRAINDYN_DATA", "not set")
+    print(f"data sets here: {', '.join(sources.local_names())} (TRAINDYN_DATA: {folder})")
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
     print(f"project: {root}; chapters: {', '.join(parameters.chapters())}")
     return 0

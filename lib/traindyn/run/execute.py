@@ -19,6 +19,7 @@ import yaml
 
 from traindyn import compute, files, parameters
 from traindyn.errors import InputError
+from traindyn.learn import registry, sources
 from traindyn.parameters import Resolved
 from traindyn.run.kernel import RunFailed, run_notebook, shown
 
@@ -55,7 +56,7 @@ def run_key(resolved: Resolved) -> str:
         [*_library(resolved.chapter), *(path for path in archived if path.is_file())],
         [cells, criteria, resolved.parameters, resolved.sizes, resolved.preset, device],
         [(name, metadata.version(name)) for name in PACKAGES],
-        _data_state(root),
+        _data_state(),
     )
 
 
@@ -223,16 +224,9 @@ def _library(chapter: str) -> list[Path]:
     return [path for path in package.rglob("*.py") if counts(path)]
 
 
-def data_files(root: Path) -> set[Path]:
-    """Return the local data files: those under `data/cache/` and under the folder $TRAINDYN_DATA."""
-    folders = [root / "data" / "cache", Path(os.environ.get("TRAINDYN_DATA") or root / "data" / "cache")]
-    return {path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()}
-
-
-def _data_state(root: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of every local data file: a cheap stand-in for the checksums that loading checks."""
-    described = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in data_files(root)]
-    registry = root / "data" / "registry.toml"
-    if registry.is_file():
-        described.append((files.sha256_file(registry), 0, 0))
-    return sorted(described)
+def _data_state() -> list[tuple[str, str]]:
+    """Return name and checksum, as the manifests give them, of every local data set; and the registry's checksum."""
+    found = [(entry["name"], entry["sha256"]) for folder in sources.folders() for entry in sources.manifest(folder)]
+    if registry.REGISTRY.is_file():
+        found.append(("registry", files.sha256_file(registry.REGISTRY)))
+    return sorted(found)

@@ -74,9 +74,10 @@ def _claim_row(found: Findings, claim: Claim) -> str:
     known = [outcome for outcome in found.outcomes if claim.id in outcome.records]
     parts = parts_table(claim, record["parts"])
     criterion = f"<details><summary>{_criterion_summary(claim)}</summary>{parts}</details>" if claim.parts else ""
-    rows = [("criterion", criterion or rich(claim.not_testable or "")), ("reported", _reported(claim.reported))]
+    rows = [("criterion", criterion or rich(claim.not_testable or ""))]
+    rows += [] if claim.reported is None else [("reported", _reported(claim.reported))]
     rows += [(f"measured, {_run_name(outcome)}", _measured(claim, outcome)) for outcome in known]
-    facts = "".join(f"<dt>{word}</dt><dd>{said}</dd>" for word, said in rows)
+    facts = "".join(f"<dt>{word}</dt><dd>{said}</dd>" for word, said in rows if said)
     return (
         f'<tr data-verdict="{record["verdict"]}">'
         f'<td><a href="{link}"><code>{name}</code></a><br>{rich(claim.where)}<p>{rich(claim.states)}</p></td>'
@@ -94,7 +95,7 @@ def _criterion_summary(claim: Claim) -> str:
 
 def _verdict(found: Findings, claim: Claim, outcome: Outcome) -> str:
     record = outcome.records[claim.id]
-    notes = [record.get("why") or ""]
+    notes = [] if claim.not_testable else [record.get("why") or ""]
     if record.get("depends_on"):
         notes.append(f"depends on: {', '.join(record['depends_on'])}")
     if record.get("stand_in"):
@@ -112,14 +113,10 @@ def _run_name(outcome: Outcome) -> str:
 
 
 def _measured(claim: Claim, outcome: Outcome) -> str:
-    items = outcome.records[claim.id]["measured"].items()
-    return (
-        "".join(
-            f'<span class="measure">{html.escape(name.replace("_", " "))}: '
-            f"<b>{html.escape(spread(value, name in claim.coarse))}</b></span>"
-            for name, value in items
-        )
-        or "–"
+    return "".join(
+        f'<span class="measure">{html.escape(name.replace("_", " "))}: '
+        f"<b>{html.escape(spread(value, name in claim.coarse))}</b></span>"
+        for name, value in outcome.records[claim.id]["measured"].items()
     )
 
 

@@ -205,7 +205,7 @@ def gate_s_rel(path: Tensor, x_prime: Tensor, x: Tensor, eta: float) -> tuple[Te
     """
     x, x_prime = (v.to(path).expand(len(path), -1)[:, None, :] for v in (x, x_prime))
     out = (path * x).sum(-1, keepdim=True)
-    w_new = path + eta * (out > 0) * (x.sum(-1, keepdim=True) - out) * x
+    w_new = path + eta * ((x.sum(-1, keepdim=True) - out) * (out > 0)) * x
     top, bottom = gate.gate_change(path, w_new, x_prime), gate.gate_change(path, w_new, x)
     size = torch.stack([torch.relu((w * v).sum(-1)) for w in (path, w_new) for v in (x, x_prime)]).amax(0)
     return top / bottom, bottom > 1e8 * torch.finfo(path.dtype).eps * size
