@@ -14,7 +14,6 @@ from torch import Tensor
 from traindyn.compute import generator, normal
 from traindyn.layers import starts
 
-TINY = 1e-300  # zero and rounding are not told apart
 Field = Callable[[float, Tensor], Tensor]
 
 
@@ -110,7 +109,7 @@ def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) 
                     "rises": int((rises & both)[:, i].sum()) // 2,
                     "rises_anywhere": int(rises[:, i].sum()) // 2,
                     "negative": float(opposite[i].double().mean()),
-                    "late": max(float((late[i][:, None] - late[i]).abs().max()), TINY),
+                    "late": float((late[i][:, None] - late[i]).abs().max()),
                     "angle": float(angle[i].max()),
                 }
             )
