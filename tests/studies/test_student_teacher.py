@@ -14,6 +14,7 @@ from traindyn.studies import (
     student_teacher_evidence,
     student_teacher_flows,
     student_teacher_images,
+    student_teacher_observers,
     student_teacher_readings,
     student_teacher_relus,
     student_teacher_rule,
@@ -235,3 +236,11 @@ def test_thinning_undoes_the_gain_of_a_maximum_over_more_nodes():
     few = float(rho[:10].amax(0).mean())
     assert float(rho.amax(0).mean()) > few + 0.05
     assert float(student_teacher_images.thinned(rho, 0)) == pytest.approx(few, abs=0.03)
+
+
+def test_observers_are_independent_and_copies_are_not():
+    size = SimpleNamespace(d=3, students=2000, teachers=10, samples=4000, compared=50, counts=[500, 1000, 2000])
+    found = student_teacher_observers.observers([0, 1], size)
+    assert (found["agree"] > 0.9).all() and (found["z_copies"] > 5).all() and (found["slope_gap"] < 0.05).all()
+    assert (found[["z_2", "z_3", "z_4"]].abs() < 3).all().all()
+    assert (found["relu_zero"] > 0.3).all() and (found["plane_zero"] < 0.01).all()
