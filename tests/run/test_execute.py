@@ -193,13 +193,13 @@ def test_a_mistake_is_one_line_status_2_and_creates_nothing(bare_book, capsys, w
 def test_data_that_is_not_here_or_damaged_is_told_before_anything_runs(bare_book, capsys, tmp_path, monkeypatch):
     book = bare_book(WAIT)
     presets = book / "chapters" / "bare" / "presets.yaml"
-    presets.write_text(presets.read_text().replace("{width: 8}", "{data: [digits, no_such_set]}"))
+    presets.write_text(presets.read_text().replace("{width: 8}", "{data: [digits, celeba, of_my_own]}"))
     before = contents(book)
     assert run(book) == 2
-    assert "unknown data set 'no_such_set'" in capsys.readouterr().err
+    assert "data set 'celeba' is not here" in capsys.readouterr().err
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "s.npz").write_bytes(b"damaged")
-    entry = f'[[dataset]]\nname = "no_such_set"\nfile = "s.npz"\nsha256 = "{"0" * 64}"\n'
+    entry = f'[[dataset]]\nname = "celeba"\nfile = "s.npz"\nsha256 = "{"0" * 64}"\n'
     (tmp_path / "data" / "MANIFEST.toml").write_text(entry)
     monkeypatch.setenv("TRAINDYN_DATA", str(tmp_path / "data"))
     assert run(book) == 2

@@ -193,13 +193,16 @@ def _check_place(out: Path, overwrite: bool) -> None:
 
 
 def _check_data(resolved: Resolved) -> None:
-    """Raise if a data set that the sizes name (a size called `data`: one name or a list) is not here or is damaged."""
+    """Raise if a registered set that the sizes name (a size called `data`: one name or a list) is missing or damaged.
+
+    Other names, of synthetic data say, are the chapter's own business.
+    """
     wanted = [size["data"] for size in resolved.sizes.values() if "data" in size]
     names = {name for entry in wanted for name in ([entry] if isinstance(entry, str) else entry or [])}
     if names:
         from traindyn.learn import registry  # imports torch, which most mistakes do not need
 
-        for name in sorted(names):
+        for name in sorted(names & {*registry.entries(), *(row["name"] for row in registry.listing())}):
             registry.require(name)
 
 
