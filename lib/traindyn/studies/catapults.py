@@ -235,3 +235,31 @@ def stand_in(size: SimpleNamespace, printed: str) -> str | None:
         return None
     side = f" at {size.side}x{size.side}" if size.data != "rank2" else ""
     return f"{NAMES.get(size.data, size.data)}{side}, {size.n} samples, width {size.width}, in place of {printed}"
+
+
+def split(frame: pd.DataFrame, space: int) -> pd.DataFrame:
+    """Return the loss of the first seed and its two parts as a tidy table: step, part, loss."""
+    run = frame[frame["seed"] == frame["seed"].iloc[0]]
+    names = {"loss": "all", f"lead_{space}": f"{space} leading", f"rest_{space}": "rest"}
+    parts = [run[["step"]].assign(part=name, loss=run[column]) for column, name in names.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
+    """Say for a caption what was trained: data, network, samples, batch, rates absolute and relative, seeds."""
+    first = frame[frame["step"] == 0]
+    rate, start = first["rate"], first["start"]
+    batch = f"batches of {size.batch}" if size.batch else "full batches"
+    words = {"torch": "fully connected, torch's parameterisation", "fcn": "fully connected"}.get(size.net, size.net)
+    image = f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
+    data_set = NAMES.get(size.data, size.data) + (f" in {size.dim} dimensions" if size.data == "rank2" else image)
+    return (
+        f"{data_set}; {size.n} samples, {batch}; {words}, depth {size.depth}, width {size.width}; "
+        f"$\\eta$ = {rate.min():.3g} to {rate.max():.3g} at $n/\\|K\\|$ = {start.min():.3g} to {start.max():.3g}; "
+        f"seeds {frame['seed'].min()} to {frame['seed'].max()}."
+    )
+
+
+def variant(size: SimpleNamespace, **changes: Any) -> SimpleNamespace:
+    """Return sizes with some of them changed."""
+    return SimpleNamespace(**{**vars(size), **changes})
