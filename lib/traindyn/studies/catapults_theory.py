@@ -44,7 +44,7 @@ def splitting(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             residual = (model(X) - y).detach()
             # a residual that leans to the leading directions, as during a catapult
             eigs = top_eigs(K, size.n)
-            residual = residual + 10 * eigs.vectors[:, 0]
+            residual = residual + 2 * residual.norm() * eigs.vectors[:, 0]
             loss = residual.square().mean()
             lead = split_loss(eigs, residual, (5,))[0, 0]
             rest = (eigs.vectors[:, 5:].T @ residual).square().sum() / size.n
