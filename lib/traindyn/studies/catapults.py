@@ -25,6 +25,7 @@ BIASES = {"none": False, "zero": "zero", "normal": "normal"}
 NETS = ("fcn", "cnn", "wrn", "vit", "myrtle", "torch")
 SPACES = (1, 2, 5, 10)  # numbers of leading directions that are told apart
 DIVERGED = 1e6  # a training loss above this has diverged
+TRACED = 100  # runs of at least so many steps are worth recording as a graph first
 NAMES = {
     "patches": "patches of two photographs (china, flower)",
     "digits": "8x8 digits of scikit-learn",
@@ -212,6 +213,7 @@ def follow(
             seeds=[seed],
             dtype=dtype,
             progress=False,
+            trace=size.steps >= TRACED,
         )
         frame = run.frame.assign(start=start, outcome=run.summary["outcome"].iloc[0])
         frame["ratio"] = frame["rate"] / start

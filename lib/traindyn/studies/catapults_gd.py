@@ -177,6 +177,7 @@ def largest_ratio(
                 stop=Stop(diverged=catapults.DIVERGED),
                 record=[0],
                 progress=False,
+                trace=size.steps >= catapults.TRACED,
             )
             low, high = (low, middle) if run.summary["outcome"].iloc[0] == "diverged" else (middle, high)
         found.append((low * high) ** 0.5)

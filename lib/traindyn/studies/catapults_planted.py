@@ -17,7 +17,7 @@ from traindyn.learn import data
 from traindyn.learn.models import TwoLayer
 from traindyn.learn.train import Probe, State, Stop, fit
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.studies.catapults import DIVERGED, network, task, top_norm
+from traindyn.studies.catapults import DIVERGED, TRACED, network, task, top_norm
 
 THRESHOLDS = (0.01, 0.05, 0.1, 0.2)  # one-step rises, relative to the loss, that may be called a spike
 FLOOR = 1e-3  # a spike also rises by at least this share of the initial loss
@@ -214,6 +214,7 @@ def supercritical_steps(seeds: Sequence[int], size: SimpleNamespace, dtype: torc
                 seeds=[seed],
                 dtype=dtype,
                 progress=False,
+                trace=size.steps >= TRACED,
             )
             share = torch.stack(flags).double().mean().item()
             rows.append(

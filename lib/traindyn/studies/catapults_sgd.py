@@ -202,6 +202,7 @@ def hessian_against_kernel(
             seeds=[seed],
             dtype=dtype,
             progress=False,
+            trace=size.steps >= catapults.TRACED,
         )
         frames.append(run.frame[["seed", "step", "exact", "kernel"]].dropna())
     found = pd.concat(frames, ignore_index=True)

@@ -110,7 +110,7 @@ def _mean_value_spread(seed: int, width: int, n: int) -> float:
     start = {k: p.detach().clone() for k, p in model.named_parameters()}
     change = _step(model, X, y, 1.0)
     target = _remainder(model, X, start, change)
-    taus = np.linspace(0, 1, 201)
+    taus = np.linspace(0, 1, 41)
     gaps = torch.stack([_bent(model, X, start, change, tau) / 2 - target for tau in taus]).numpy()
     crossed = [np.flatnonzero(np.sign(gaps[:-1, i]) != np.sign(gaps[1:, i])) for i in range(n)]
     first = [taus[c[0]] for c in crossed if len(c)]

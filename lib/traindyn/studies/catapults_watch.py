@@ -14,7 +14,7 @@ from traindyn.compute import generator
 from traindyn.learn import data
 from traindyn.learn.models import FCN
 from traindyn.learn.train import Run, State, Stop, fit, loss_on
-from traindyn.studies.catapults import DIVERGED, top_norm
+from traindyn.studies.catapults import DIVERGED, TRACED, top_norm
 
 
 def watcher(
@@ -91,6 +91,7 @@ def compare(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, dev
             "probes": {"test": loss_on(Z, z, every=0)},
             "dtype": dtype,
             "progress": False,
+            "trace": size.steps >= TRACED,
         }
         rates = [ratio * len(X) / norm for ratio in size.ratios]
         watch = watcher(size.subset, size.every, size.above, size.below, size.period, int(0.8 * size.steps))
