@@ -167,6 +167,14 @@ def start_critical(seed: int, size: SimpleNamespace, bias: str, dtype: torch.dty
     return critical_lr(K, n=len(X), loss="mse" if y.ndim == 1 else "mse_entries").item()
 
 
+def scalar_critical(seed: int, size: SimpleNamespace, bias: str, dtype: torch.dtype) -> float:
+    """Return n/||K|| at the start of a fully connected network with one output on the images of a task of many."""
+    X, _ = task(seed, size, dtype)
+    model = models.FCN(X[0].numel(), size.width, size.depth, bias=BIASES[bias]).to(dtype)
+    model.reset(generator(seed, "init"))
+    return critical_lr(empirical_ntk(model, X.flatten(1))).item()
+
+
 def follow(
     seeds: Sequence[int],
     size: SimpleNamespace,
@@ -210,6 +218,7 @@ def follow(
             steps=size.steps,
             stop=stop or Stop(diverged=DIVERGED),
             probes={"kernel": kernel_probe(every, [0])},
+            record=1,  # rises of the loss are counted step by step, whether or not the kernel is looked at
             seeds=[seed],
             dtype=dtype,
             progress=False,

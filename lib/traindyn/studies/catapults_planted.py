@@ -106,7 +106,7 @@ def planted_readings(frame: pd.DataFrame) -> pd.DataFrame:
             "place": place,
             "low": run["low"].iloc[0],
             "exact": bool(star[over].all()),
-            "raises": float((change[telling] > 0.01 * loss[0]).mean()) if telling.any() else math.nan,
+            "raises": float((change[telling] > 0.01 * loss[0]).mean()) if telling.any() else math.nan,  # NaN: no case
             "over": int(over.sum()),
             "crosstalk": int(((change > 0) & ~star).sum()),
         }

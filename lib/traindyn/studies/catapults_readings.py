@@ -202,7 +202,7 @@ def planted_sample(table: pd.DataFrame) -> Evidence:
             "only-star": table.groupby("seed")["exact"].all(),
             "literal": (middle["crosstalk"] == 0) & (middle["raises"] == 1),
             "threshold": (ten == 1).all(axis=1),
-            "raises": middle["raises"] == 1,
+            "raises": middle["raises"].fillna(1.0) == 1,  # a statement on all such steps; there may be none
         },
         "measured": {
             "critical_over_others": middle["low"],
