@@ -184,7 +184,7 @@ else:
 init, apply, _ = stax.serial(*layers)
 _, weights = init(jax.random.PRNGKey(0), shape)
 x = jax.random.normal(jax.random.PRNGKey(1), shape)
-kernel = jax.jit(nt.empirical_ntk_fn(apply, trace_axes=(-1,), implementation=3))
+kernel = jax.jit(nt.empirical_ntk_fn(apply, trace_axes=(-1,), vmap_axes=0, implementation=3))
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 kernel(x, None, weights).block_until_ready()
 times = []

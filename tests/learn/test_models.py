@@ -112,27 +112,27 @@ def test_attention_agrees_with_torchs():
 )
 def test_two_layer_scalings(options, factor, inner):
     model, x = TwoLayer(5, 6, generator=seeded(), **options).double(), randn(4, 5)
-    expected = factor * ((inner * x @ model.first.T).relu() @ model.second.T).squeeze(1)
+    expected = factor * ((inner * x @ model.first.weight.T).relu() @ model.second.weight.T).squeeze(1)
     assert torch.allclose(model(x), expected)
 
 
 def test_two_layer_starts():
     wide = {"in_dim": 30, "width": 4000, "scaling": "plain", "generator": seeded()}
-    assert torch.allclose(TwoLayer(inner="sphere", **wide).first.norm(dim=1), torch.ones(4000))
+    assert torch.allclose(TwoLayer(inner="sphere", **wide).first.weight.norm(dim=1), torch.ones(4000))
     balanced = TwoLayer(inner="balanced", outer="balanced", **wide)
-    assert balanced.first.var().item() == pytest.approx(1 / (4000 * 30), rel=0.02)
-    assert balanced.second.var().item() == pytest.approx(1 / 4000, rel=0.1)
-    assert set(TwoLayer(outer="sign", **wide).second.unique().tolist()) == {-1.0, 1.0}
-    assert not TwoLayer(outer="zero", **wide).second.any()
+    assert balanced.first.weight.var().item() == pytest.approx(1 / (4000 * 30), rel=0.02)
+    assert balanced.second.weight.var().item() == pytest.approx(1 / 4000, rel=0.1)
+    assert set(TwoLayer(outer="sign", **wide).second.weight.unique().tolist()) == {-1.0, 1.0}
+    assert not TwoLayer(outer="zero", **wide).second.weight.any()
     mirrored = TwoLayer(5, 8, mirrored=True, generator=seeded()).double()
     assert mirrored(randn(4, 5)).abs().max() < 1e-12
-    assert mirrored.first.std() > 0.5
+    assert mirrored.first.weight.std() > 0.5
 
 
 def test_train_freezes_the_other_layer():
     first, second = TwoLayer(3, 4, train="first"), TwoLayer(3, 4, train="second")
-    assert (first.first.requires_grad, first.second.requires_grad) == (True, False)
-    assert (second.first.requires_grad, second.second.requires_grad) == (False, True)
+    assert (first.first.weight.requires_grad, first.second.weight.requires_grad) == (True, False)
+    assert (second.first.weight.requires_grad, second.second.weight.requires_grad) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import nn
 from traindyn.compute import generator
 from traindyn.errors import InputError
 from traindyn.layers import Activation, Linear
-from traindyn.learn.models import FCN, Network
+from traindyn.learn.models import FCN, Network, TwoLayer
 from traindyn.learn.quadratic import NQM, QuadraticModel
 from traindyn.learn.taylor import quadratize
 
@@ -104,6 +104,8 @@ NETWORKS = {
     "biases": lambda: FCN(4, 30, 2, 3, bias="normal", output_bias="normal", generator=generator(0, "init")).double(),
     "scaled": lambda: Scaled(4, 30).double(),
     "torch": lambda: nn.Sequential(nn.Linear(4, 30), nn.ReLU(), nn.Linear(30, 2)).double(),
+    "two-layer": lambda: TwoLayer(4, 30, generator=generator(0, "init")).double(),
+    "mean-field": lambda: TwoLayer(4, 30, 2, scaling="mean_field", alpha=7.0, generator=generator(0, "init")).double(),
 }
 
 

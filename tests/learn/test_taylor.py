@@ -264,3 +264,34 @@ def test_bad_input_is_named():
         linearize(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
     with pytest.raises(InputError, match="eval"):
         quadratize(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1)))
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        nn.LayerNorm(6),
+        nn.LayerNorm(6, elementwise_affine=False),
+        nn.GroupNorm(2, 6),
+        nn.RMSNorm(6),
+        nn.BatchNorm1d(6).eval(),
+        nn.Softmax(-1),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_second_order_against_finite_differences_for_layers_with_fused_derivatives(middle):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), copy.deepcopy(middle), nn.Linear(6, 2)).double().eval()
+    quadratic = quadratize(model)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    step = [0.3 * torch.randn_like(p) for p in model.parameters()]
+
+    def along(network: nn.Module, t: float) -> torch.Tensor:
+        moved = copy.deepcopy(network)
+        with torch.no_grad():
+            for p, d in zip((q for q in moved.parameters() if q.requires_grad), step, strict=True):
+                p += t * d
+            return moved(x)
+
+    h = 1e-3
+    bend = [along(network, h) - 2 * along(network, 0) + along(network, -h) for network in (model, quadratic)]
+    torch.testing.assert_close(bend[1] / h**2, bend[0] / h**2, rtol=1e-4, atol=1e-5)

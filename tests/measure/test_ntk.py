@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from traindyn.errors import InputError
 from traindyn.layers import Linear
+from traindyn.learn.dag import densenet
 from traindyn.learn.models import CNN, FCN, Myrtle5, ResNet, ResNet18, TwoLayer, ViT, WideResNet
+from traindyn.learn.taylor import NQM, linearize, quadratize
 from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.ntk_plan import plan_for
 from traindyn.measure.ntk_products import Outer, gradient_cost, gram_cost, outer_product
@@ -528,3 +530,20 @@ def test_nngeometry_gives_the_same_kernel():
     theirs = gram_module.GramMatrix(model, loader, function=lambda x, _: model(x)).to_torch()  # (c, n, c, n)
     K = empirical_ntk(model, X, outputs="full")
     agree(K, theirs.permute(1, 0, 3, 2).reshape(K.shape), tol=1e-6)  # it keeps single precision inside
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 10_000), width=st.integers(2, 6), depth=st.integers(2, 4), out_dim=st.integers(1, 3))
+def test_random_graphs_agree_with_the_jacobian(seed, width, depth, out_dim):
+    draws = torch.Generator().manual_seed(seed)
+    model = densenet(3, width, depth, 0.4, draws, out_dim=out_dim, activation="tanh").double()
+    check(model, randn(4, 3, seed=seed), randn(2, 3, seed=seed + 1), method="auto")
+
+
+@pytest.mark.parametrize("expand", [linearize, quadratize, NQM], ids=lambda f: f.__name__)
+def test_taylor_models_agree_with_the_jacobian(expand):
+    model = expand(FCN(3, 8, 2, 2, generator=torch.Generator().manual_seed(0)).double())
+    with torch.no_grad():
+        for i, p in enumerate(p for p in model.parameters() if p.requires_grad):
+            p += 0.1 * randn(*p.shape, seed=i)
+    check(model, randn(5, 3), randn(3, 3, seed=1), method="auto")

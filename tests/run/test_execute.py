@@ -190,6 +190,31 @@ def test_a_mistake_is_one_line_status_2_and_creates_nothing(bare_book, capsys, w
     assert contents(book) == before
 
 
+def test_data_that_is_not_here_or_damaged_is_told_before_anything_runs(bare_book, capsys, tmp_path, monkeypatch):
+    book = bare_book(WAIT)
+    presets = book / "chapters" / "bare" / "presets.yaml"
+    presets.write_text(presets.read_text().replace("{width: 8}", "{data: [digits, no_such_set]}"))
+    before = contents(book)
+    assert run(book) == 2
+    assert "unknown data set 'no_such_set'" in capsys.readouterr().err
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "s.npz").write_bytes(b"damaged")
+    entry = f'[[dataset]]\nname = "no_such_set"\nfile = "s.npz"\nsha256 = "{"0" * 64}"\n'
+    (tmp_path / "data" / "MANIFEST.toml").write_text(entry)
+    monkeypatch.setenv("TRAINDYN_DATA", str(tmp_path / "data"))
+    assert run(book) == 2
+    said = capsys.readouterr().err
+    assert "the file is damaged" in said and said.count("\n") == 1
+    assert contents(book) == before
+
+
+def test_a_mistake_that_a_cell_finds_has_status_2(bare_book, capsys):
+    book = bare_book("from traindyn.errors import InputError\nraise InputError('too wide')")
+    assert run(book, "--no-bar") == 2
+    assert "InputError: too wide" in capsys.readouterr().err
+    assert not (book / "_build" / "runs" / "bare" / "smoke").exists()
+
+
 def test_another_run_is_replaced_only_by_force(bare_book, capsys):
     book = bare_book()
     out = book / "mine"

@@ -215,7 +215,8 @@ class TwoLayer(Network):
         generator: CPU generator of the initial draw.
 
     Attributes:
-        first: W of shape (m, d); second: a of shape (c, m); factor, inner_factor: the two numbers above.
+        first, second: linear layers with `weight` W of shape (m, d) and a of shape (c, m).
+        factor, inner_factor: the two numbers above.
 
     Raises:
         InputError: an unknown name, or an odd width with `mirrored`.
@@ -247,31 +248,32 @@ class TwoLayer(Network):
         if alpha is not None:
             self.factor = alpha / width
         self.inner_factor = 1 / math.sqrt(in_dim) if scaling == "ntk" else 1.0
-        self.first = nn.Parameter(torch.empty(width, in_dim), requires_grad=train != "second")
-        self.second = nn.Parameter(torch.empty(out_dim, width), requires_grad=train != "first")
+        self.first = nn.utils.skip_init(nn.Linear, in_dim, width, bias=False).requires_grad_(train != "second")
+        self.second = nn.utils.skip_init(nn.Linear, width, out_dim, bias=False).requires_grad_(train != "first")
         self.act = Activation(activation)
         self.reset(generator)
 
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Draw the initial weights afresh from `generator` (a CPU generator; None: torch's global one)."""
-        width, in_dim = self.first.shape
+        W, a = self.first.weight, self.second.weight
+        width, in_dim = W.shape
         drawn = width // 2 if self.mirrored else width
         std = {"balanced": 1 / math.sqrt(width * in_dim)}.get(self.inner, 1.0)
         law, scale = {"zero": ("zero", 0.0), "balanced": ("normal", 1 / math.sqrt(width))}.get(
             self.outer, ("normal", 1.0)
         )
         with torch.no_grad():
-            draw(self.first[:drawn], "normal", std, (in_dim, width), generator)
-            draw(self.second[:, :drawn], law, scale, (width, self.out_dim), generator)
+            draw(W[:drawn], "normal", std, (in_dim, width), generator)
+            draw(a[:, :drawn], law, scale, (width, self.out_dim), generator)
             if self.inner == "sphere":
-                self.first[:drawn] = F.normalize(self.first[:drawn], dim=1)
+                W[:drawn] = F.normalize(W[:drawn], dim=1)
             if self.outer == "sign":
-                self.second[:, :drawn] = torch.where(self.second[:, :drawn] >= 0, 1.0, -1.0).to(self.second)
+                a[:, :drawn] = torch.where(a[:, :drawn] >= 0, 1.0, -1.0).to(a)
             if self.mirrored:
-                self.first[drawn:] = self.first[:drawn]
-                self.second[:, drawn:] = -self.second[:, :drawn]
+                W[drawn:] = W[:drawn]
+                a[:, drawn:] = -a[:, :drawn]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x of shape (n, in_dim) to (n,) if out_dim is 1, else (n, out_dim)."""
-        hidden = self.act(F.linear(x, self.first) * self.inner_factor)
-        return squeeze_single(F.linear(hidden, self.second) * self.factor, self.out_dim)
+        hidden = self.act(self.first(x) * self.inner_factor)
+        return squeeze_single(self.second(hidden) * self.factor, self.out_dim)

@@ -49,6 +49,18 @@ def missing(name: str, root: str | Path | None = None) -> str:
     )
 
 
+def require(name: str, root: str | Path | None = None) -> None:
+    """Check, without reading it, that a set is here and that its local file is the one of its manifest.
+
+    Raises:
+        InputError: it is unknown, not here (the message says what brings it), or its file is missing or damaged.
+    """
+    if found := sources.find_local(name, root):
+        sources.check_file(*found)
+    elif name not in SHIPPED:
+        raise InputError(missing(name, root))
+
+
 def listing(root: str | Path | None = None) -> list[dict[str, Any]]:
     """Return one row per known set: name, here (where it is, or ""), kind, obtainable, fetch (what brings it)."""
     known, rows = entries(), []

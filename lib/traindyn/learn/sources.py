@@ -78,17 +78,26 @@ def _checked(path: Path, sha256: str, stamp: tuple[int, int]) -> None:
         )
 
 
+def check_file(path: Path, entry: dict[str, Any]) -> None:
+    """Compare a local set's file with its manifest.
+
+    Raises:
+        InputError: the file is missing, or its checksum is another one.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: named in {MANIFEST} but missing; restore it or fetch it again")
+    status = path.stat()
+    _checked(path, entry["sha256"], (status.st_size, status.st_mtime_ns))
+
+
 def read_local(path: Path, entry: dict[str, Any]) -> Raw:
     """Return a local set after its checksum was compared.
 
     Raises:
         InputError: the file is missing, is not the one of the manifest, or cannot be read.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: named in {MANIFEST} but missing; restore it or fetch it again")
     try:
-        status = path.stat()
-        _checked(path, entry["sha256"], (status.st_size, status.st_mtime_ns))
+        check_file(path, entry)
         return _read_csv(path, entry) if str(path).endswith(".gz") else _read_npz(path, entry)
     except InputError:
         raise

@@ -8,6 +8,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from traindyn.errors import InputError
 from traindyn.learn.quadratic import NQM, QuadraticModel
@@ -34,6 +36,46 @@ def _slots(model: nn.Module) -> dict[str, list[str]]:
         for leaf, parameter in module.named_parameters(path, recurse=False, remove_duplicate=False):
             slots.setdefault(names.setdefault(id(parameter), leaf), []).append(leaf)
     return slots
+
+
+class _ElementaryNorms(TorchFunctionMode):
+    """Writes normalisation layers out in elementary operations while it is active.
+
+    The fused ones have wrong second derivatives in forward mode (torch 2.13: the Hessian of a network with LayerNorm
+    comes out asymmetric), and say nothing.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.layer_norm:
+            return _layer_norm(*args, **kwargs)
+        if func is F.group_norm:
+            return _group_norm(*args, **kwargs)
+        if func is F.instance_norm:
+            raise InputError("model: InstanceNorm has no Taylor model here; take GroupNorm with one channel per group")
+        return func(*args, **kwargs)
+
+
+def _standardize(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(dims, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
+
+
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    z = _standardize(x, tuple(range(-len(shape), 0)), eps)
+    z = z if weight is None else z * weight
+    return z if bias is None else z + bias
+
+
+def _group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    z = _standardize(x.reshape(len(x), groups, -1), (-1,), eps).reshape(x.shape)
+    per_channel = (1, -1, *(1,) * (x.ndim - 2))
+    z = z if weight is None else z * weight.view(per_channel)
+    return z if bias is None else z + bias.view(per_channel)
 
 
 class TaylorModel(nn.Module):
@@ -118,7 +160,8 @@ class TaylorModel(nn.Module):
         def value(parameters: dict[str, Tensor]) -> Tensor:
             placed = {slot: parameters[name] for name in point for slot in self.slots[name]}
             # torch's own handling of shared weights leaves a module that is registered twice with foreign tensors
-            return functional_call(self.network, placed, (x,), tie_weights=False)
+            with _ElementaryNorms():
+                return functional_call(self.network, placed, (x,), tie_weights=False)
 
         def expand(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             return jvp(value, (parameters,), (step,))

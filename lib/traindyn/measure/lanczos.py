@@ -11,16 +11,26 @@ from torch import Tensor
 from traindyn.errors import InputError
 
 
-class TopEig(NamedTuple):
-    """A largest eigenvalue and how far it can be trusted.
-
-    value: the Ritz value, 0-dimensional; residual: |A v - value v| for its unit vector v, so that an eigenvalue of A
-    lies within `residual` of `value`; products: how many products with A were spent.
-    """
-
+class _Pair(NamedTuple):
     value: Tensor
     residual: Tensor
+
+
+class TopEig(_Pair):
+    """A largest eigenvalue and how far it can be trusted; unpacks into (value, residual).
+
+    Attributes:
+        value: the Ritz value, 0-dimensional.
+        residual: |A v - value v| for its unit vector v, so that an eigenvalue of A lies within `residual` of `value`.
+        products: how many products with A were spent.
+    """
+
     products: int
+
+    def __new__(cls, value: Tensor, residual: Tensor, products: int) -> TopEig:
+        pair = super().__new__(cls, value, residual)
+        pair.products = products
+        return pair
 
 
 def top_eig(product: Callable[[Tensor], Tensor], start: Tensor, tol: float = 1e-3, most: int = 100) -> TopEig:

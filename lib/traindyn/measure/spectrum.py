@@ -184,7 +184,7 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
         seed: of the start vector.
 
     Returns:
-        TopEig(value, residual, products).
+        (value, residual), with the attribute `products`.
 
     Raises:
         InputError: no trainable parameter, or NaN.
@@ -219,7 +219,7 @@ def hessian_top_eig(
         seed: of the noise in the start vector.
 
     Returns:
-        TopEig(value, residual, products); the first two say that an eigenvalue lies within residual of value.
+        (value, residual), with the attribute `products`; they say that an eigenvalue lies within residual of value.
 
     Raises:
         InputError: no trainable parameter, shapes that do not fit, or NaN.

@@ -116,7 +116,7 @@ class Claim:
 
 def anchor(claim_id: str) -> str:
     """Return the HTML anchor of a claim: `elasticity.conj-1.1-distance` -> `elasticity-conj-1-1-distance`."""
-    return claim_id.replace(".", "-").lower()
+    return claim_id.replace(".", "-").replace("_", "-").lower()  # Sphinx makes ids without underscores
 
 
 def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:

@@ -85,7 +85,8 @@ def execute(
         The folder.
 
     Raises:
-        InputError: no such device, `out` cannot be written or holds something else.
+        InputError: no such device, a data set that the sizes name is not here or is damaged, `out` cannot be written
+            or holds something else, or a cell raised an InputError.
         RunFailed: a cell failed; the log's path is in the message.
     """
     declared = parameters.declared(parameters.source(resolved.chapter))
@@ -100,13 +101,19 @@ def execute(
         progress(f"{resolved.chapter}: nothing has changed since the run in {shown(out)}")
         return out
     _check_place(out, overwrite=force or not given)
+    _check_data(resolved)
     _clean_leftovers(out)
     part = out.with_name(f"{out.name}.part-{_process_tag()}")
     own = "" if resolved.is_preset else ", with parameters of your own"
     progress(f"{resolved.chapter}: running at preset {resolved.preset}{own}")
     start = time.perf_counter()
     try:
-        part.mkdir(parents=True)
+        try:
+            part.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {out.parent}: {error.strerror}; choose another folder with --out"
+            ) from error
         label = {
             "preset": resolved.preset,
             "sizes": resolved.sizes,
@@ -183,6 +190,17 @@ def _check_place(out: Path, overwrite: bool) -> None:
     above = next(parent for parent in out.parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"cannot write to {above}; choose another folder with --out DIR")
+
+
+def _check_data(resolved: Resolved) -> None:
+    """Raise if a data set that the sizes name (a size called `data`: one name or a list) is not here or is damaged."""
+    wanted = [size["data"] for size in resolved.sizes.values() if "data" in size]
+    names = {name for entry in wanted for name in ([entry] if isinstance(entry, str) else entry or [])}
+    if names:
+        from traindyn.learn import registry  # imports torch, which most mistakes do not need
+
+        for name in sorted(names):
+            registry.require(name)
 
 
 def _process_tag() -> str:

@@ -18,6 +18,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from traindyn import files, parameters
+from traindyn.errors import InputError
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -99,7 +100,8 @@ def run_notebook(
         The executed notebook, without the cell that sets `_run`.
 
     Raises:
-        RunFailed: a cell failed, or the kernel died.
+        InputError: a cell raised one.
+        RunFailed: a cell failed otherwise, or the kernel died.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     book = prepare(chapter, values, label)
@@ -121,7 +123,8 @@ def run_notebook(
         files.write_text(log, f"code cell {number} of {chapter}:\n\n{error.source}\n\n{said}\n")
         first = next((line for line in error.source.splitlines() if line.strip()), "").strip()
         value = " ".join(str(error.evalue).split())
-        raise RunFailed(
+        kind = InputError if error.ename == InputError.__name__ else RunFailed  # a mistake in what was given, or ours
+        raise kind(
             f"{chapter}: code cell {number} ('{first[:60]}') failed: {error.ename}: {value[:300]}; "
             f"the traceback is in {shown(log)}"
         ) from error

@@ -1,0 +1,137 @@
+"""A chapter's run: parameters and sizes in, tables, figures, claims and circumstances out."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import torch
+
+from traindyn.errors import InputError
+from traindyn.report import plots, provenance
+from traindyn.report.chapter import Chapter
+
+PARAMETERS = {"seed": 7, "n_seeds": 2, "rate": 0.5, "law": "torch", "device": "cpu"}
+FRAME = pd.DataFrame({"step": [0, 1, 2] * 2, "w": [1.0, 0.5, 0.25, 1.0, 0.4, 0.2], "law": ["a"] * 3 + ["b"] * 3})
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Collects what the chapter displays."""
+    seen = []
+    monkeypatch.setattr("traindyn.report.chapter.display", lambda value, **_: seen.append(value))
+    return seen
+
+
+def executed(tmp_path, **changes):
+    run = {"preset": "smoke", "sizes": {"descent": {"steps": 3}}, "is_preset": True, "out": str(tmp_path / "out")}
+    return Chapter("toy", {**PARAMETERS, "_run": run, **changes})
+
+
+def check_all(ch: Chapter) -> None:
+    ch.check("contraction", parts={"ratio": torch.tensor([True, True, True])}, measured={"ratio": torch.ones(3)})
+    ch.check("toy.slip", parts={"printed": False, "corrected": True}, measured={"rate": 1.5}, note="A note.")
+    ch.check("trend", parts={"trend": None})
+
+
+def test_a_run_under_the_executor(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    assert ch.seeds == [7, 8] and ch.preset == "smoke" and ch.size("descent").steps == 3 and not ch.interactive
+    assert ch.device.type == "cpu" and ch.dtype == torch.float32
+    assert torch.equal(torch.rand(2, generator=ch.generator("x")), torch.rand(2, generator=ch.generator("x")))
+    assert not torch.equal(torch.rand(2, generator=ch.generator("x")), torch.rand(2, generator=ch.generator("y")))
+    check_all(ch)
+    ch.verdicts()
+    written = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert written["schema"] == 1 and written["chapter"] == "toy" and written["parameters_are_preset"] is True
+    verdicts = {claim["id"]: claim["verdict"] for claim in written["claims"]}
+    assert verdicts == {
+        "toy.contraction": "holds",
+        "toy.slip": "holds with correction",
+        "toy.trend": "undecided",
+    }
+    assert written["claims"][0]["measured"] == {"ratio": [1.0, 1.0, 1.0]} and written["claims"][0]["seeds"] == 3
+    about = json.loads((tmp_path / "out" / "circumstances.json").read_text())
+    assert about["parameters"] == PARAMETERS and about["seeds"] == [7, 8] and "torch" in about["versions"]
+    assert "toy.slip: holds with correction\n    rate = 1.5" in ch.verdict_text()
+    assert ch.verdict("slip") == "holds with correction"
+
+
+def test_by_hand_it_writes_beside_no_run(toy_book, shown):
+    ch = Chapter("toy", {**PARAMETERS, "n_seeds": 3, "seed": 100, "device": "auto"})
+    assert ch.interactive and ch.preset == "laptop" and ch.is_preset and ch.size("descent").steps == 10
+    assert ch.out == toy_book / "_build" / "interactive" / "toy"
+    assert not Chapter("toy", PARAMETERS).is_preset
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": "fast"}, "'rate': expected float"),
+        ({"law": "hee"}, "did you mean 'he'"),
+        ({"n_seeds": 0}, "out of range"),
+        ({"device": "cuda:7"}, "CUDA devices"),
+    ],
+)
+def test_wrong_parameters_are_told_in_one_line(toy_book, tmp_path, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        executed(tmp_path, **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_checks_follow_the_ledger(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    with pytest.raises(InputError, match="did you mean 'toy.slip'"):
+        ch.check("toy.slop", parts={})
+    with pytest.raises(InputError, match="unknown experiment 'ascent'"):
+        ch.size("ascent")
+    ch.check("slip", parts={"printed": False, "corrected": False})
+    assert ch.verdict("slip") == "fails"
+    with pytest.raises(InputError, match="checked twice"):
+        ch.check("slip", parts={"printed": True, "corrected": True})
+    with pytest.raises(InputError, match="no cell checks: toy.contraction, toy.trend"):
+        ch.verdicts()
+    assert not (tmp_path / "out" / "claims.json").exists()
+
+
+def test_too_few_seeds_leave_a_claim_undecided(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    ch.check("contraction", parts={"ratio": [True, True]})
+    assert ch.verdict("contraction") == "undecided" and "asks for 3" in ch.records["toy.contraction"]["why"]
+
+
+def test_a_figure_comes_with_number_caption_and_table(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    fig, (ax,) = plots.panels()
+    plots.curves(ax, FRAME, "step", "w", hue="law")
+    ch.figure("descent", fig, caption="Two\n curves.", alt="Falling.", data=FRAME)
+    text = shown[-1]["text/markdown"]
+    assert "```{figure} figures/descent.svg\n:name: fig-toy-descent\n:alt: Falling.\n\nTwo curves.\n```" in text
+    assert "{download}`descent.csv <tables/descent.csv>`" in text and "6 rows" in text
+    assert (tmp_path / "out" / "figures" / "descent.svg").read_text().count("<svg") == 1
+    assert pd.read_csv(tmp_path / "out" / "tables" / "descent.csv").equals(FRAME)
+    assert not plt.fignum_exists(fig.number)
+
+
+def test_curves_are_told_apart_without_colour():
+    fig, (ax,) = plots.panels()
+    plots.curves(ax, FRAME, "step", "w", hue="law", band="range", log="y")
+    first, second = ax.get_lines()
+    assert first.get_linestyle() != second.get_linestyle()
+    assert ax.get_legend() is not None and ax.get_yscale() == "log" and ax.get_xlabel() == "step"
+    plt.close(fig)
+
+
+def test_facets_draw_one_panel_for_every_value():
+    fig = plots.facets(FRAME.assign(run="r"), "step", "w", cols="law", rows="run", hue="law")
+    assert [ax.get_title() for ax in fig.axes] == ["r, a", "r, b"]
+    plt.close(fig)
+    fig = plots.facets(FRAME, "step", "w", cols="step", kind="points", wrap=2)
+    assert [ax.get_visible() for ax in fig.axes] == [True, True, True, False]
+    plt.close(fig)
+
+
+def test_circumstances_outside_a_checkout(tmp_path):
+    assert provenance.revision(tmp_path) == {"commit": None, "changed": None}
+    about = provenance.collect(tmp_path, torch.device("cpu"), torch.float64)
+    assert about["dtype"] == "float64" and about["device"]["type"] == "cpu" and about["peak_memory_mb"] > 10
