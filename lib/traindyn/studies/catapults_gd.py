@@ -1,0 +1,221 @@
+"""What the figures on gradient descent are read by: spikes, shares of the rise, phases, largest usable rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from traindyn.learn import models, taylor
+from traindyn.learn.train import Stop, fit
+from traindyn.measure.spectrum import times_critical
+from traindyn.studies import catapults
+
+
+def single(frame: pd.DataFrame, space: int = 5) -> pd.DataFrame:
+    """Read a catapult off every seed's run.
+
+    Args:
+        frame: of `catapults.follow`.
+        space: number of leading directions s.
+
+    Returns:
+        One row per seed: peak and final (loss over the initial loss), kernel (||K|| at the end over its start), edge
+        (critical rate at the end over the rate), share (of the upward variation in L_{>s}), steps_up (steps at which
+        L_{>s} rises), worst (its largest relative one-step rise), defect, converged (not diverged).
+    """
+    rows = []
+    for seed, run in frame.groupby("seed"):
+        loss, rest = run["loss"].to_numpy(), run[f"rest_{space}"]
+        up, down = catapults.rises(run[f"lead_{space}"]), catapults.rises(rest)
+        change = rest.diff()
+        rows.append(
+            {
+                "seed": seed,
+                "peak": np.nanmax(loss) / loss[0],
+                "final": loss[-1] / loss[0],
+                "kernel": run["norm"].iloc[-1] / run["norm"].iloc[0],
+                "edge": run["critical"].iloc[-1] / run["rate"].iloc[-1],
+                "share": down / (up + down) if up + down else 0.0,
+                "steps_up": int((change > 0).sum()),
+                "worst": float((change / rest.shift()).max()),
+                "defect": float(run["defect"].max()),
+                "converged": run["outcome"].iloc[0] != "diverged",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def shares(frame: pd.DataFrame, spaces: Sequence[int] = catapults.SPACES) -> pd.DataFrame:
+    """Return `single` for several numbers of leading directions, with a column s."""
+    present = [s for s in spaces if f"rest_{s}" in frame]
+    return pd.concat([single(frame, s).assign(s=s) for s in present], ignore_index=True)
+
+
+def phases(frame: pd.DataFrame, starts: Sequence[int], space: int = 10) -> pd.DataFrame:
+    """Read every phase of a run with a rising rate.
+
+    Args:
+        frame: of `catapults.follow`.
+        starts: first steps of the phases.
+        space: number of leading directions.
+
+    Returns:
+        One row per seed and phase: rise (largest loss in the phase over the loss at its start), norm (||K|| at its
+        last step over the start of the run), share and worst of L_{>space}, end (loss at its last step over the
+        initial loss), loss (the same, absolute), mean_square (sum of squared targets over n is not read here).
+    """
+    rows = []
+    for seed, run in frame.groupby("seed"):
+        run = run.set_index("step")
+        stops = [*starts[1:], int(run.index.max())]
+        for phase, (first, last) in enumerate(zip(starts, stops, strict=True), 1):
+            part = run.loc[first:last]
+            if len(part) < 2:
+                continue
+            lead, rest = part[f"lead_{space}"], part[f"rest_{space}"]
+            up, down = catapults.rises(lead), catapults.rises(rest)
+            rows.append(
+                {
+                    "seed": seed,
+                    "phase": phase,
+                    "rise": part["loss"].max() / part["loss"].iloc[0],
+                    "norm": part["norm"].iloc[-1] / run["norm"].iloc[0],
+                    "share": down / (up + down) if up + down else 0.0,
+                    "worst": float((rest.diff() / rest.shift()).max()),
+                    "end": part["loss"].iloc[-1] / run["loss"].iloc[0],
+                    "loss": part["loss"].iloc[-1],
+                    "ratio": part["ratio"].iloc[0],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def outcome(frame: pd.DataFrame) -> list[str]:
+    """Say for every seed how a run ended: diverged, collapsed, converged (below 1 % of the initial loss) or open.
+
+    Collapse: the loss stands near the mean square of the targets (within 10 %) while ||K|| is below 1 % of its start:
+    the network has been thrown to zero and gradient descent hardly moves it any more.
+    """
+    words = []
+    for _, run in frame.groupby("seed"):
+        last = run.iloc[-1]
+        if last["outcome"] == "diverged":
+            words.append("diverged")
+        elif last["norm"] < 0.01 * run["norm"].iloc[0]:
+            words.append("collapsed")
+        else:
+            words.append("converged" if last["loss"] < 0.01 * run["loss"].iloc[0] else "open")
+    return words
+
+
+def drift(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: Any, bias: str) -> pd.DataFrame:
+    """Train at half the critical rate for several depths and widths, and read how far ||K|| moves.
+
+    Args:
+        seeds: one run each.
+        size: attributes of `catapults.follow`, and nets: [[depth, [widths]], ...].
+        dtype, device, bias: as in `catapults.follow`.
+
+    Returns:
+        One row per depth, width and seed: drift (| ||K||(T)/||K||(0) - 1 |), rises (steps at which the loss rises).
+    """
+    rows = []
+    for depth, widths in size.nets:
+        for width in widths:
+            own = SimpleNamespace(**{**vars(size), "depth": depth, "width": width})
+            frame = catapults.follow(seeds, own, [(0, 0.5)], dtype, device, bias, every=0)
+            for seed, run in frame.groupby("seed"):
+                norms = run["norm"].dropna()
+                moved = abs(norms.iloc[-1] / norms.iloc[0] - 1)
+                up = int((run["loss"].diff() > 0).sum())
+                rows.append({"depth": depth, "width": width, "seed": seed, "drift": moved, "rises": up})
+    return pd.DataFrame(rows)
+
+
+def shrinks(table: pd.DataFrame) -> bool:
+    """Return whether the mean drift falls from each width to the next at every depth."""
+    means = table.groupby(["depth", "width"])["drift"].mean()
+    return all(bool((means.loc[depth].sort_index().diff().dropna() < 0).all()) for depth in table["depth"].unique())
+
+
+def largest_ratio(
+    seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: Any, bias: str, quadratic: bool = False
+) -> list[float]:
+    """Bisect the largest rate, as a multiple of the critical one, from which gradient descent does not diverge.
+
+    Args:
+        seeds: one bisection each.
+        size: attributes of `catapults.follow`, and probes (number of halvings), quadratic_width.
+        dtype, device, bias: as in `catapults.follow`.
+        quadratic: train the second-order Taylor model of a two-layer network (its gates are fixed at the start).
+
+    Returns:
+        The geometric middle of the last interval, inside [1, 16].
+    """
+    found = []
+    for seed in seeds:
+        X, y = (t.to(device) for t in catapults.task(seed, size, dtype))
+        model = catapults.network(size, bias)
+        if quadratic:
+            model = taylor.quadratize(models.TwoLayer(X.shape[1], size.quadratic_width))
+        low, high = 1.0, 16.0
+        for _ in range(size.probes):
+            middle = (low * high) ** 0.5
+            run = fit(
+                model,
+                X,
+                y,
+                lr=times_critical(middle),
+                steps=size.steps,
+                seeds=[seed],
+                dtype=dtype,
+                stop=Stop(diverged=catapults.DIVERGED),
+                record=[0],
+                progress=False,
+                trace=size.steps >= catapults.TRACED,
+            )
+            low, high = (low, middle) if run.summary["outcome"].iloc[0] == "diverged" else (middle, high)
+        found.append((low * high) ** 0.5)
+    return found
+
+
+def scan(seed: int, size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:
+    """Return n/||K|| at the start on the rank-2 task for depths, bias laws, input factors and output biases.
+
+    Args:
+        seed: of data and weights.
+        size: attributes n, dim, width, depths.
+        dtype: of the computation.
+
+    Returns:
+        One row per setting: depth, bias, output bias, factor (of the inputs), critical.
+    """
+    from traindyn.compute import generator
+    from traindyn.measure.ntk import empirical_ntk
+
+    X, _ = catapults.task(seed, SimpleNamespace(**{**vars(size), "data": "rank2"}), dtype)
+    laws = [("none", False), ("zero", False), ("normal", False), ("zero", True)]
+    rows = []
+    for depth in size.depths:
+        for law, out in laws:
+            for factor in (1.0, 2**0.5):
+                model = models.FCN(
+                    size.dim, size.width, depth, bias=catapults.BIASES[law], output_bias="zero" if out else False
+                ).to(dtype)
+                model.reset(generator(seed, "init"))
+                K = empirical_ntk(model, factor * X)
+                rows.append(
+                    {
+                        "depth": depth,
+                        "hidden bias": law,
+                        "output bias": "zero" if out else "none",
+                        "input factor": round(factor, 3),
+                        "critical": len(X) / torch.linalg.eigvalsh(K)[-1].item(),
+                    }
+                )
+    return pd.DataFrame(rows)

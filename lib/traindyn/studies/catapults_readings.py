@@ -1,0 +1,263 @@
+"""From the runs of the chapter on catapults to the parts of its claims: the criteria of the ledger, in code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from traindyn.studies import catapults_gd as gd
+from traindyn.studies import catapults_planted as planted
+from traindyn.studies import catapults_sgd as sgd
+from traindyn.studies.catapults_theory import slope
+
+Evidence = dict[str, dict[str, Any]]
+
+
+def fall(read: pd.DataFrame, final: float, kernel: float) -> pd.DataFrame:
+    """Return per seed whether a run spikes (1.3 x), ends below `final` and with ||K|| below `kernel` of its start."""
+    return pd.DataFrame(
+        {
+            "spike": read["peak"] >= 1.3,
+            "converges": (read["final"] <= final) & read["converged"],
+            "kernel-falls": read["kernel"] <= kernel,
+        }
+    )
+
+
+def numbers(read: pd.DataFrame, names: tuple[str, ...] = ("peak", "final", "kernel", "share")) -> dict[str, Any]:
+    """Return the named columns as measured values, with words a reader understands."""
+    words = {"peak": "peak_ratio", "final": "final_ratio", "kernel": "norm_ratio", "share": "share_of_the_rest"}
+    return {words.get(name, name): read[name] for name in names}
+
+
+def fcn_single(run: pd.DataFrame, biased: pd.DataFrame, drift: pd.DataFrame, width: int) -> Evidence:
+    """Figures 4.2, 4.3a, C.2a."""
+    read, other = gd.single(run), gd.single(biased)
+    half = drift[(drift["depth"] == 5) & (drift["width"] == width)]
+    return {
+        "parts": {
+            **fall(read, 0.02, 0.8),
+            "edge": read["edge"] >= 0.9,
+            "below": half["rises"] == 0 if len(half) else None,
+            "zero-bias": fall(other, 0.02, 0.8).all(axis=1),
+        },
+        "measured": {
+            **numbers(read, ("peak", "final", "kernel", "edge")),
+            **{f"{k}_zero_bias": v for k, v in numbers(other, ("peak", "final", "kernel")).items()},
+        },
+    }
+
+
+def subcritical(table: pd.DataFrame, enough: bool) -> Evidence:
+    """Text after Lemma 4.2.2; `enough`: several widths per depth were run."""
+    largest = table[table["width"] == table.groupby("depth")["width"].transform("max")]
+    by_seed = table.groupby("seed")
+    means = table.groupby(["depth", "width"])["drift"].mean()
+    return {
+        "parts": {
+            "monotone": by_seed["rises"].max() == 0,
+            "constant": largest.groupby("seed")["drift"].max() < 0.05,
+            "shrinks": gd.shrinks(table) if enough else None,
+        },
+        "measured": {
+            "steps_up": by_seed["rises"].max(),
+            **{f"drift_depth_{d}_width_{w}": float(v) for (d, w), v in means.items()},
+        },
+    }
+
+
+def claim1(singles: list[pd.DataFrame], multiples: list[pd.DataFrame]) -> Evidence:
+    """Claim 1: runs at one rate, and runs at three rates."""
+    read = pd.concat([gd.shares(run) for run in singles])
+    phased = pd.concat([gd.shares(run, [5, 10]) for run in multiples])
+
+    def worst(table: pd.DataFrame, s: int, column: str = "share") -> pd.Series:
+        return table[table["s"] == s].groupby("seed")[column].max()
+
+    everywhere = pd.concat([read, phased])
+    return {
+        "parts": {
+            "monotone": worst(everywhere, 5, "steps_up") == 0,
+            "share": worst(read, 5) <= 0.05,
+            "share-phases": worst(phased, 10) <= 0.05,
+            "share-one": worst(read, 1) <= 0.05,
+            "share-ten": worst(read, 10) <= 0.05,
+        },
+        "measured": {
+            "steps_up": worst(everywhere, 5, "steps_up"),
+            "largest_rise": worst(everywhere, 5, "worst"),
+            **{f"share_beyond_{s}": worst(read, s) for s in (1, 2, 5, 10)},
+            "share_beyond_10_three_rates": worst(phased, 10),
+        },
+    }
+
+
+def multiple(table: pd.DataFrame) -> pd.DataFrame:
+    """Read Figure 4.4 per seed from `gd.phases`: three, falls, converges, again."""
+    rows = []
+    for _, run in table.groupby("seed"):
+        norms, rises = run["norm"].to_numpy(), run["rise"].to_numpy()
+        falling = bool((np.diff(np.append(1.0, norms)) < 0).all())
+        rows.append(
+            {
+                "three": len(rises) == 3 and bool((rises >= 2).all()),
+                "falls": len(rises) == 3 and falling,
+                "converges": len(rises) == 3 and bool(run["loss"].iloc[-1] < 1e-2),
+                "again": len(rises) > 1 and bool(rises[1] >= 1.3) and falling,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def multi(table: pd.DataFrame, constant: pd.DataFrame, rank2: pd.DataFrame) -> Evidence:
+    """Figure 4.4: phases of the scheduled run, the run at a constant rate, the same schedule on the rank-2 task."""
+    read = multiple(table)
+    later = constant[constant["step"] >= 15].groupby("seed")["loss"].agg(lambda loss: loss.max() / loss.iloc[0])
+    later = later.reindex(sorted(constant["seed"].unique()))  # NaN for a run that diverged before
+    by = table.pivot(index="seed", columns="phase", values="rise")
+    return {
+        "parts": {
+            **read,
+            "constant-rate": later < 2,
+            "rank-2": multiple(rank2)[["three", "falls", "converges"]].all(axis=1),
+        },
+        "measured": {
+            **{f"peak_phase_{phase}": by[phase] for phase in by},
+            **{f"norm_phase_{p}": t["norm"] for p, t in table.groupby("phase")},
+            "final_loss": table.groupby("seed")["loss"].last(),
+            "constant_rate_second_peak": later,
+        },
+    }
+
+
+def match(runs: dict[str, pd.DataFrame]) -> Evidence:
+    """Table 4.2: runs "rank-2" (deciding), "images", "shallow", "below", by the same statistic."""
+    read = {name: sgd.match(run) for name, run in runs.items()}
+    main = read["rank-2"]
+
+    def passes(table: pd.DataFrame) -> pd.Series:
+        return (table["match"] >= 0.9) & (table["gain"] >= 0.2)
+
+    return {
+        "parts": {
+            "match": main["match"] >= 0.9,
+            "above-base": main["gain"] >= 0.2,
+            "large": main["large"] >= 0.9,
+            "excursions": main["excursions"] >= 0.9,
+            **{name: passes(read[name]) for name in ("images", "shallow", "below")},
+        },
+        "measured": {
+            **{name: main[name] for name in ("match", "base", "recall", "large", "excursions", "count_rises")},
+            **{f"{k}_{name}": read[name][k] for name in ("images", "shallow", "below") for k in ("match", "base")},
+        },
+    }
+
+
+def kernel_drop(run: pd.DataFrame, rank2: pd.DataFrame, others: list[pd.DataFrame]) -> Evidence:
+    """Figures 4.7 and C.8."""
+    read, more = sgd.around_spikes(run), sgd.around_spikes(rank2)
+    tiny = [net_form(sgd.around_spikes(other)) for other in others]
+    return {
+        "parts": {
+            "each": read["each"] >= 0.8,
+            "mean": read["drop_high"] < 0,
+            "contrast": read["drop"] < read["elsewhere"],
+            "excursions": net_form(read),
+            "rank-2": net_form(more),
+            "other-nets": [bool(all(net[i] for net in tiny)) for i in range(min(map(len, tiny)))],
+        },
+        "measured": {k: read[k] for k in ("spikes", "each", "drop", "drop_high", "elsewhere", "inside", "outside")},
+    }
+
+
+def net_form(read: pd.DataFrame) -> pd.Series:
+    """Return per seed whether log ||K|| falls in sum over the excursions and rises in sum over all other steps."""
+    return (read["inside"] < 0) & (read["outside"] > 0)
+
+
+def top_one(run: pd.DataFrame, net: bool = False, rank2: pd.DataFrame | None = None) -> Evidence:
+    """Figure 4.7 and its repetitions: the share of the first direction, and with `net` what ||K|| does as well."""
+    read = sgd.around_spikes(run)
+    parts: dict[str, Any] = {"excursions": net_form(read)} if net else {}
+    parts |= {"share": read["top_1"] >= 0.8, "rest": read["rest_rises"] <= 0.05, "share-five": read["top_5"] >= 0.8}
+    measured = {k: read[k] for k in ("spikes", "top_1", "top_5", "rest_rises", "rest_strict")}
+    if net:
+        measured |= {k: read[k] for k in ("inside", "outside")}
+    if rank2 is not None:
+        more = sgd.around_spikes(rank2)
+        parts["rank-2"] = (more["top_1"] >= 0.8) & (more["rest_rises"] <= 0.05)
+        measured |= {"top_1_rank_2": more["top_1"], "rest_rises_rank_2": more["rest_rises"]}
+    return {"parts": parts, "measured": measured}
+
+
+def planted_sample(table: pd.DataFrame) -> Evidence:
+    """Figure 4.5, from `planted.planted_readings`; the middle rate decides where one rate is named."""
+    middle = table[table["place"] == 0.5].reset_index(drop=True)
+    ten = middle[["precision_10", "recall_10"]]
+    return {
+        "parts": {
+            "quarter": (middle["low"] / 0.25 - 1).abs() <= 0.05,
+            "only-star": table.groupby("seed")["exact"].all(),
+            "literal": (middle["crosstalk"] == 0) & (middle["raises"] == 1),
+            "threshold": (ten == 1).all(axis=1),
+            "raises": middle["raises"].fillna(1.0) == 1,  # a statement on all such steps; there may be none
+        },
+        "measured": {
+            "critical_over_others": middle["low"],
+            "super_critical_steps": middle["over"],
+            "rises_with_other_samples": middle["crosstalk"],
+            "share_that_raises": middle["raises"],
+            **{f"precision_{round(100 * t)}": middle[f"precision_{round(100 * t)}"] for t in planted.THRESHOLDS},
+            **{f"recall_{round(100 * t)}": middle[f"recall_{round(100 * t)}"] for t in planted.THRESHOLDS},
+        },
+    }
+
+
+def batch_variance(norms: pd.DataFrame, trained: pd.DataFrame) -> Evidence:
+    """Section 4.1: `planted.explained` at the start, and `planted.supercritical_steps` in training."""
+
+    def grows(column: str) -> pd.Series:
+        falling = norms.sort_values("b").groupby("seed")[column]
+        return falling.agg(lambda v: bool((v.diff().dropna() < 0).all()))
+
+    first, last = norms["b"].min(), norms["b"].max()
+    small, large = (norms[norms["b"] == b].set_index("seed") for b in (first, last))
+    per = trained.sort_values("b").groupby("seed")["per_epoch"]
+    return {
+        "parts": {
+            "spread": grows("std"),
+            "catapults": per.agg(lambda v: bool((v.diff().dropna() <= 0).all() and v.iloc[0] > v.iloc[-1])),
+            "variance-explains": small["by_spread"] >= 0.5 * small["probability"].clip(lower=1e-12),
+            "mean-grows": grows("mean"),
+            "mean-explains": small["mean"] - large["mean"] > 3 * small["std"],
+        },
+        "measured": {
+            **{f"mean_{b}": t["mean"] for b, t in norms.groupby("b")},
+            **{f"std_{b}": t["std"] for b, t in norms.groupby("b")},
+            "probability_5": small["probability"],
+            "by_spread_5": small["by_spread"],
+            **{f"per_epoch_{b}": t["per_epoch"] for b, t in trained.groupby("b")},
+        },
+    }
+
+
+def critical_gap(table: pd.DataFrame, linear: pd.Series, enough: bool) -> Evidence:
+    """Appendix C.1: `theory.critical_gap`, the linear model's gaps; `enough`: width 1024 was run."""
+    slopes = {depth: slope(part, "gap") for depth, part in table.groupby("depth")}
+    at = table[table["width"] == 1024].groupby("depth")["gap"].mean()
+    last = table[table["width"] == table.groupby("depth")["width"].transform("max")]
+    return {
+        "parts": {
+            "linear": linear <= 1e-6,
+            "rate": all(s <= -0.35 for s in slopes.values()) if enough else None,
+            "small": bool((at <= 0.01).all()) if enough else None,
+            "factor": last.groupby("seed")["half"].min() > 0.4,
+        },
+        "measured": {
+            "linear_gap": linear,
+            **{f"slope_depth_{depth}": s for depth, s in slopes.items()},
+            **{f"gap_1024_depth_{depth}": float(v) for depth, v in at.items()},
+        },
+    }
