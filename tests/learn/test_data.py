@@ -134,6 +134,7 @@ def test_encoded_images_and_an_is_test_column(tmp_path):
     got = data.load("toy", root=root, scale="unit")
     assert got.X_train.shape == (4, 3, 8, 8) and got.X_test.shape == (1, 3, 8, 8)
     assert got.X_train.std((2, 3)).max() < 0.02
+    assert data.load("toy", root=root, n_test=0).X_test.shape == (0, 3, 8, 8)
 
     x = rng.integers(-3000, 3000, (6, 1000), dtype=np.int16)
     is_test = np.asarray([True, False] * 3)

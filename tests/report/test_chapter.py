@@ -113,6 +113,17 @@ def test_a_figure_comes_with_number_caption_and_table(toy_book, tmp_path, shown)
     assert not plt.fignum_exists(fig.number)
 
 
+def test_an_archived_run_is_read_beside_a_live_one(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    assert ch.archived("descent") is None
+    folder = toy_book / "data" / "results" / "toy" / "paper"
+    (folder / "tables").mkdir(parents=True)
+    FRAME.to_csv(folder / "tables" / "descent.csv", index=False)
+    (folder / "provenance.json").write_text(json.dumps({"sizes": {"descent": {"steps": 9}}}))
+    assert ch.archived("descent").equals(FRAME) and ch.archived_size("descent").steps == 9
+    assert ch.archived("other") is None and ch.archived("descent", preset="smoke") is None
+
+
 def test_curves_are_told_apart_without_colour():
     fig, (ax,) = plots.panels()
     plots.curves(ax, FRAME, "step", "w", hue="law", band="range", log="y")

@@ -92,7 +92,7 @@ def test_share_of_the_rise_and_outcomes():
         }
     )
     read = catapults_gd.single(frame).iloc[0]
-    assert read["peak"] == 3.0 and read["kernel"] == 0.5 and read["edge"] == 0.8
+    assert read["peak"] == 3.0 and read["kernel"] == 0.5 and read["edge"] == 0.8 and read["rise"] == 3.0
     assert read["share"] == pytest.approx(0.1 / 2.0) and read["steps_up"] == 1 and read["worst"] == pytest.approx(0.2)
     assert catapults_gd.outcome(frame) == ["converged"]
     assert catapults_gd.outcome(frame.assign(norm=[4.0, 3.0, 2.0, 2.0, 0.01])) == ["collapsed"]
@@ -119,9 +119,61 @@ def test_rates_are_multiples_of_the_first_critical_rate_and_divergence_is_an_out
     assert far["outcome"].iloc[0] == "diverged" and catapults_gd.outcome(far) == ["diverged"]
 
 
-def test_largest_rate_of_a_quadratic_model_is_near_two():
-    size = catapults.variant(SIZE, steps=60, probes=5, quadratic_width=256)
-    assert 1.5 < catapults_gd.largest_ratio([3], size, torch.float64, "cpu", "none", quadratic=True)[0] < 2.6
+def test_the_wall_of_a_quadratic_model_is_at_two():
+    size = catapults.variant(SIZE, steps=60, width=256, ratios=[0.5, 1.5, 2.6])
+    found = catapults_gd.survival([3], size, torch.float64, "cpu", quadratic=True)
+    assert found["diverged"].tolist() == [False, False, True] and found["final"].isna().tolist() == [False, False, True]
+    read = catapults_gd.limits(found, 1.5, 2.6).iloc[0]
+    assert read["bounded"] and read["first"] == 2.6
+
+
+def test_limits_of_the_rate_by_hand():
+    nan = float("nan")
+    table = pd.DataFrame(
+        {
+            "seed": [0, 0, 0, 1, 1, 1],
+            "ratio": [2, 4, 8] * 2,
+            "diverged": [False, False, True] + 3 * [False],
+            "final": [0.01, 0.5, nan, 0.5, 0.01, 0.6],
+        }
+    )
+    read = catapults_gd.limits(table, 4, 8)
+    assert read["bounded"].tolist() == [True, False] and read["usable"].tolist() == [2, 4]
+    assert read["first"].isna().tolist() == [False, True]
+
+
+def test_the_cheap_probe_sees_the_same_batches():
+    size = catapults.variant(SIZE, batch=4)
+    whole = catapults.follow([3], size, [(0, 0.5)], torch.float64)
+    cheap = catapults.follow([3], size, [(0, 0.5)], torch.float64, look=catapults.batch_probe())
+    assert cheap["batch_critical"].to_numpy() == pytest.approx(whole["batch_critical"].to_numpy(), rel=1e-10)
+
+
+def test_many_outputs_averaged_over_all_entries_have_k_times_the_critical_rate():
+    size = catapults.variant(SIZE, data="digits", classes=[0, 1, 2], n=12, width=2000, depth=2)
+    assert catapults.over_scalar([3], size, "none", torch.float64)[0] == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_table_of_match_rates_is_judged_by_means_and_against_windows():
+    over = [False, True, True, False, False, True]
+    run = sgd_frame([4.0, 3.0, 6.0, 2.0, 2.1, 1.0], over, 1.0)
+    # one excursion of two steps: stretches (0, 1), (1, 2), (2, 3), (3, 4) of five updates, of which three hold one
+    assert catapults_sgd.match(run).iloc[0]["windows"] == pytest.approx(3 / 4)
+    found = catapults_readings.match({"rank-2": pd.concat([run, run.assign(seed=1)]), "images": run})
+    assert found["parts"]["match"] is False and found["parts"]["excursions"] is True
+    assert found["measured"]["mean_match"] == 0.5 and found["parts"]["above-windows"] is True
+
+
+def test_the_raise_is_compared_with_the_run_without_it():
+    def run(losses):
+        return pd.DataFrame({"seed": 0, "step": range(len(losses)), "loss": losses})
+
+    raised, kept = run([1.0, 3.0, 1.0, 5.0, 1.0, 9.0]), run([1.0, 3.0, 1.0, 2.0, 1.0, 9.0])
+    table = pd.DataFrame({"seed": 0, "phase": [1, 2, 3], "norm": [0.5, 0.3, 0.1], "rise": 3.0, "loss": 0.001})
+    found = catapults_readings.multi(table, raised, kept, 2, 4, {"rank-2": table})
+    assert found["parts"]["raise-matters"].tolist() == [True]  # 5 against 2 in steps 2 to 4
+    assert found["measured"]["peak_over_that_without_the_raise"].tolist() == [2.5]
+    assert found["parts"]["rank-2"].tolist() == [True]
 
 
 def test_formulas_of_the_text():

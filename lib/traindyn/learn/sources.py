@@ -134,12 +134,13 @@ def _read_npz(path: Path, entry: dict[str, Any]) -> Raw:
         from PIL import Image
 
         offsets = arrays["offset" if part == "all" else f"offset_{part}"]
-        return np.stack(
-            [
-                np.asarray(Image.open(io.BytesIO(stored[part][offsets[i] : offsets[i + 1]].tobytes())).convert("RGB"))
-                for i in at
-            ]
-        )
+
+        def decoded(i: int) -> np.ndarray:
+            return np.asarray(
+                Image.open(io.BytesIO(stored[part][offsets[i] : offsets[i + 1]].tobytes())).convert("RGB")
+            )
+
+        return np.stack([decoded(i) for i in at]) if len(at) else decoded(0)[None][:0]
 
     def key(part: str, at: int) -> bytes:
         if not encoded:

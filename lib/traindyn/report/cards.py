@@ -115,9 +115,14 @@ def card(claim: Claim, record: Mapping[str, Any]) -> str:
         f'<div class="claim"><p class="claim-head">{badge(record["verdict"])} <code>{claim.id}</code> '
         f"<span>{rich(claim.where)}</span></p>"
         f'<p class="claim-states">{rich(claim.states)}</p>'
+        f"{_setup(claim)}"
         f"{parts_table(claim, record['parts'])}"
         f"{measured_list(record['measured'], claim.coarse)}{said}</div>"
     )
+
+
+def _setup(claim: Claim) -> str:
+    return f'<p class="claim-setup">Set-up: {rich(claim.setup)}</p>' if claim.setup else ""
 
 
 def verdict_table(claims: Iterable[Claim], records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
-from traindyn.files import atomic_path, project_root, write_json
+from traindyn.files import atomic_path, project_root, read_json, write_json
 from traindyn.report import cards, provenance
 from traindyn.report.claims import NOT_TESTABLE, Claim, depends_on, derive, load_ledger, outcome
 
@@ -107,6 +107,21 @@ class Chapter:
         with atomic_path(path) as part:
             frame.to_csv(part, index=False, float_format="%.6g")
         return path
+
+    def archived(self, name: str, preset: str = "paper") -> pd.DataFrame | None:
+        """Return a table of this chapter's archived run, or None if there is none or this run has the same preset.
+
+        Args:
+            name: as in `save` and `figure`.
+            preset: of the archived run.
+        """
+        path = project_root() / "data" / "results" / self.name / preset / "tables" / f"{name}.csv"
+        return pd.read_csv(path) if preset != self.preset and path.is_file() else None
+
+    def archived_size(self, experiment: str, preset: str = "paper") -> SimpleNamespace:
+        """Return the sizes that one experiment had in this chapter's archived run, as attributes."""
+        about = read_json(project_root() / "data" / "results" / self.name / preset / "provenance.json")
+        return SimpleNamespace(**about["sizes"][experiment])
 
     def figure(self, name: str, fig: Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None) -> None:
         """Save a figure (SVG, and PNG outside smoke) and show it with number, caption and the table behind it.

@@ -164,7 +164,7 @@ def _claim(entry: Mapping[str, Any], path: Path) -> Claim:
                 **{name: value for name, value in fields.items() if value is not None},
                 "parts": tuple(_part(part) for part in parts),
                 "errata": tuple(Erratum(**erratum) for erratum in errata),
-                "decides_at": tuple(fields.get("decides_at") or (() if fields.get("not_testable") else PRESETS)),
+                "decides_at": tuple(fields.get("decides_at", () if fields.get("not_testable") else PRESETS)),
                 "coarse": tuple(fields.get("coarse") or ()),
             }
         )

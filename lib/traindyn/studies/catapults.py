@@ -22,7 +22,14 @@ from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.spectrum import critical_lr
 
 BIASES = {"none": False, "zero": "zero", "normal": "normal"}
-NETS = ("fcn", "cnn", "wrn", "vit", "myrtle", "torch")
+NET_NAMES = {
+    "fcn": "fully connected, depth {depth}, width {width}",
+    "torch": "fully connected, PyTorch's parameterisation, depth {depth}, width {width}",
+    "cnn": "convolutional, depth {depth}, {width} channels",
+    "wrn": "residual network of depth 10, {base} channels widened {width} times, no normalisation",
+    "vit": "vision transformer of depth {depth}, {width} features",
+    "myrtle": "Myrtle network of depth 5, {width} channels",
+}
 SPACES = (1, 2, 5, 10)  # numbers of leading directions that are told apart
 DIVERGED = 1e6  # a training loss above this has diverged
 TRACED = 100  # runs of at least so many steps are worth recording as a graph first
@@ -77,10 +84,10 @@ def network(size: SimpleNamespace, bias: str = "none") -> Network:
     """Return the network of an experiment, not yet drawn.
 
     Args:
-        size: attributes net (one of `NETS`), width, depth, and those of `task`.
+        size: attributes net (one of `NET_NAMES`), width, depth, and those of `task`.
         bias: of the hidden layers, in the NTK parameterisation: "none", "zero" or "normal".
     """
-    choose("net", size.net, NETS)
+    choose("net", size.net, NET_NAMES)
     choose("bias", bias, BIASES)
     X, y = task(0, SimpleNamespace(**{**vars(size), "n": 2 * max(2, len(size.classes))}))
     shape, out = tuple(X.shape[1:]), 1 if y.ndim == 1 else y.shape[1]
@@ -147,6 +154,16 @@ def kernel_probe(every: int = 1, at: Sequence[int] | None = None, spaces: Sequen
     return Probe(fn, every, at)
 
 
+def batch_probe() -> Probe:
+    """Return a probe of the coming batch's critical rate alone: batch_critical, far cheaper than `kernel_probe`."""
+
+    def fn(state: State) -> dict[str, Tensor]:
+        X = state.X[state.batch]
+        return {"batch_critical": len(X) / top_norm(state.model, X).double()}
+
+    return Probe(fn)
+
+
 def top_norm(model: torch.nn.Module, X: Tensor) -> Tensor:
     """Return ||K|| on X, a 0-dimensional tensor; NaN where training has diverged, so that a schedule can go on."""
     with torch.no_grad():
@@ -167,12 +184,22 @@ def start_critical(seed: int, size: SimpleNamespace, bias: str, dtype: torch.dty
     return critical_lr(K, n=len(X), loss="mse" if y.ndim == 1 else "mse_entries").item()
 
 
-def scalar_critical(seed: int, size: SimpleNamespace, bias: str, dtype: torch.dtype) -> float:
-    """Return n/||K|| at the start of a fully connected network with one output on the images of a task of many."""
-    X, _ = task(seed, size, dtype)
-    model = models.FCN(X[0].numel(), size.width, size.depth, bias=BIASES[bias]).to(dtype)
-    model.reset(generator(seed, "init"))
-    return critical_lr(empirical_ntk(model, X.flatten(1))).item()
+def over_scalar(seeds: Sequence[int], size: SimpleNamespace, bias: str, dtype: torch.dtype) -> pd.Series:
+    """Return kn/||K_kn|| over k n/||K|| at the start: of k outputs, and of one output on the same images.
+
+    Args:
+        seeds: one pair of fully connected networks each.
+        size: attributes of `task` (with k classes) and `network`.
+        bias, dtype: as in `follow`.
+    """
+    found = []
+    for seed in seeds:
+        X, y = task(seed, size, dtype)
+        model = models.FCN(X[0].numel(), size.width, size.depth, bias=BIASES[bias]).to(dtype)
+        model.reset(generator(seed, "init"))
+        one = critical_lr(empirical_ntk(model, X)).item()
+        found.append(start_critical(seed, size, bias, dtype, "cpu") / (y.shape[1] * one))
+    return pd.Series(found)
 
 
 def follow(
@@ -185,6 +212,7 @@ def follow(
     every: int = 1,
     stop: Stop | None = None,
     rule: Callable[[float], Any] | None = None,
+    look: Probe | None = None,
 ) -> pd.DataFrame:
     """Train once per seed with rates that are multiples of the critical rate at that seed's start.
 
@@ -197,10 +225,11 @@ def follow(
         every: steps between two looks at the kernel; 0: at the start and the end only.
         stop: when to end early; divergence beyond `DIVERGED` if None. Never a loss before the last change of the rate.
         rule: eta_crit(w_0) -> schedule of `fit`, in place of `phases` beyond the first.
+        look: what is recorded beside the loss, in place of `kernel_probe`.
 
     Returns:
-        One row per seed and recorded step: the columns of `Run.frame` and of `kernel_probe`, start (eta_crit at w_0),
-        ratio (rate / start) and outcome.
+        One row per seed and recorded step: the columns of `Run.frame` and of the probe, start (eta_crit at w_0), ratio
+        (rate / start) and outcome.
     """
     frames = []
     for seed in seeds:
@@ -217,7 +246,7 @@ def follow(
             batch_size=size.batch or None,
             steps=size.steps,
             stop=stop or Stop(diverged=DIVERGED),
-            probes={"kernel": kernel_probe(every, [0])},
+            probes={"kernel": look or kernel_probe(every, [0])},
             record=1,  # rises of the loss are counted step by step, whether or not the kernel is looked at
             seeds=[seed],
             dtype=dtype,
@@ -248,24 +277,15 @@ def stand_in(size: SimpleNamespace, printed: str) -> str | None:
     return f"{NAMES.get(size.data, size.data)}{side}, {size.n} samples, width {size.width}, in place of {printed}"
 
 
-def split(frame: pd.DataFrame, space: int) -> pd.DataFrame:
-    """Return the loss of the first seed and its two parts as a tidy table: step, part, loss."""
-    run = frame[frame["seed"] == frame["seed"].iloc[0]]
-    names = {"loss": "all", f"lead_{space}": f"{space} leading", f"rest_{space}": "rest"}
-    parts = [run[["step"]].assign(part=name, loss=run[column]) for column, name in names.items()]
-    return pd.concat(parts, ignore_index=True)
-
-
 def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
     """Say for a caption what was trained: data, network, samples, batch, rates absolute and relative, seeds."""
     first = frame[frame["step"] == 0]
     rate, start = first["rate"], first["start"]
     batch = f"batches of {size.batch}" if size.batch else "full batches"
-    words = {"torch": "fully connected, torch's parameterisation", "fcn": "fully connected"}.get(size.net, size.net)
     image = f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
     data_set = NAMES.get(size.data, size.data) + (f" in {size.dim} dimensions" if size.data == "rank2" else image)
     return (
-        f"{data_set}; {size.n} samples, {batch}; {words}, depth {size.depth}, width {size.width}; "
+        f"{data_set}; {size.n} samples, {batch}; {NET_NAMES[size.net].format(**vars(size))}; "
         f"$\\eta$ = {rate.min():.3g} to {rate.max():.3g} at $n/\\|K\\|$ = {start.min():.3g} to {start.max():.3g}; "
         f"seeds {frame['seed'].min()} to {frame['seed'].max()}."
     )

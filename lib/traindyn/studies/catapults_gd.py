@@ -24,20 +24,23 @@ def single(frame: pd.DataFrame, space: int = 5) -> pd.DataFrame:
         space: number of leading directions s.
 
     Returns:
-        One row per seed: peak and final (loss over the initial loss), kernel (||K|| at the end over its start), edge
-        (critical rate at the end over the rate), share (of the upward variation in L_{>s}), steps_up (steps at which
-        L_{>s} rises), worst (its largest relative one-step rise), defect, converged (not diverged).
+        One row per seed: peak and final (loss over the initial loss), rise (largest factor by which the loss climbs
+        above what it had come down to, before it has come down to a tenth of its start), kernel (||K|| at the end over
+        its start), edge (critical rate at the end over the rate), share (of the upward variation in L_{>s}), steps_up
+        (steps at which L_{>s} rises), worst (its largest relative one-step rise), defect, converged (not diverged).
     """
     rows = []
     for seed, run in frame.groupby("seed"):
         loss, rest = run["loss"].to_numpy(), run[f"rest_{space}"]
         up, down = catapults.rises(run[f"lead_{space}"]), catapults.rises(rest)
         change = rest.diff()
+        floor = np.minimum.accumulate(np.nan_to_num(loss, nan=np.inf))
         rows.append(
             {
                 "seed": seed,
                 "peak": np.nanmax(loss) / loss[0],
                 "final": loss[-1] / loss[0],
+                "rise": np.nanmax((loss / floor)[floor > 0.1 * loss[0]]),
                 "kernel": run["norm"].iloc[-1] / run["norm"].iloc[0],
                 "edge": run["critical"].iloc[-1] / run["rate"].iloc[-1],
                 "share": down / (up + down) if up + down else 0.0,
@@ -122,7 +125,8 @@ def drift(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, devic
         dtype, device, bias: as in `catapults.follow`.
 
     Returns:
-        One row per depth, width and seed: drift (| ||K||(T)/||K||(0) - 1 |), rises (steps at which the loss rises).
+        One row per depth, width and seed: drift (| ||K||(T)/||K||(0) - 1 |), rises (steps at which the loss rises),
+        peak (largest loss over the initial one).
     """
     rows = []
     for depth, widths in size.nets:
@@ -132,8 +136,9 @@ def drift(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, devic
             for seed, run in frame.groupby("seed"):
                 norms = run["norm"].dropna()
                 moved = abs(norms.iloc[-1] / norms.iloc[0] - 1)
-                up = int((run["loss"].diff() > 0).sum())
-                rows.append({"depth": depth, "width": width, "seed": seed, "drift": moved, "rises": up})
+                row = {"depth": depth, "width": width, "seed": seed, "drift": moved}
+                row |= {"rises": int((run["loss"].diff() > 0).sum()), "peak": run["loss"].max() / run["loss"].iloc[0]}
+                rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -143,45 +148,73 @@ def shrinks(table: pd.DataFrame) -> bool:
     return all(bool((means.loc[depth].sort_index().diff().dropna() < 0).all()) for depth in table["depth"].unique())
 
 
-def largest_ratio(
-    seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: Any, bias: str, quadratic: bool = False
-) -> list[float]:
-    """Bisect the largest rate, as a multiple of the critical one, from which gradient descent does not diverge.
+def survival(
+    seeds: Sequence[int],
+    size: SimpleNamespace,
+    dtype: torch.dtype,
+    device: Any,
+    bias: str = "none",
+    quadratic: bool = False,
+) -> pd.DataFrame:
+    """Train at a grid of rates and read which of them diverge, and which end where.
 
     Args:
-        seeds: one bisection each.
-        size: attributes of `catapults.follow`, and probes (number of halvings), quadratic_width.
+        seeds: one run per rate each.
+        size: attributes of `catapults.follow`, and ratios (rates over the critical rate at the start).
         dtype, device, bias: as in `catapults.follow`.
         quadratic: train the second-order Taylor model of a two-layer network (its gates are fixed at the start).
 
     Returns:
-        The geometric middle of the last interval, inside [1, 16].
+        One row per seed and ratio: diverged, final (loss at the end over the initial one; NaN if it diverged).
     """
-    found = []
+    frames = []
     for seed in seeds:
         X, y = (t.to(device) for t in catapults.task(seed, size, dtype))
         model = catapults.network(size, bias)
         if quadratic:
-            model = taylor.quadratize(models.TwoLayer(X.shape[1], size.quadratic_width))
-        low, high = 1.0, 16.0
-        for _ in range(size.probes):
-            middle = (low * high) ** 0.5
-            run = fit(
-                model,
-                X,
-                y,
-                lr=times_critical(middle),
-                steps=size.steps,
-                seeds=[seed],
-                dtype=dtype,
-                stop=Stop(diverged=catapults.DIVERGED),
-                record=[0],
-                progress=False,
-                trace=size.steps >= catapults.TRACED,
-            )
-            low, high = (low, middle) if run.summary["outcome"].iloc[0] == "diverged" else (middle, high)
-        found.append((low * high) ** 0.5)
-    return found
+            model = taylor.quadratize(models.TwoLayer(X.shape[1], size.width))
+        run = fit(
+            model,
+            X,
+            y,
+            lr=[times_critical(ratio) for ratio in size.ratios],
+            steps=size.steps,
+            seeds=[seed],
+            dtype=dtype,
+            stop=Stop(diverged=catapults.DIVERGED),
+            record=[0],
+            progress=False,
+        )
+        loss = run.frame.groupby("run")["loss"]
+        gone = (run.summary["outcome"] == "diverged").to_numpy()
+        final = np.where(gone, np.nan, (loss.last() / loss.first()).to_numpy())
+        frames.append(pd.DataFrame({"seed": seed, "ratio": size.ratios, "diverged": gone, "final": final}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def limits(table: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
+    """Read `survival` per seed.
+
+    Args:
+        table: of `survival`.
+        low, high: two ratios of the grid.
+
+    Returns:
+        One row per seed: bounded (survives `low` and diverges at `high`), first (lowest ratio that diverges; NaN if
+        none does), usable (largest ratio that ends below a tenth of the initial loss; 0 if none does).
+    """
+    rows = []
+    for seed, run in table.groupby("seed"):
+        gone = run.set_index("ratio")["diverged"]
+        rows.append(
+            {
+                "seed": seed,
+                "bounded": bool(not gone[low] and gone[high]),
+                "first": run.loc[run["diverged"], "ratio"].min(),
+                "usable": run.loc[run["final"] < 0.1, "ratio"].max() if (run["final"] < 0.1).any() else 0.0,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def scan(seed: int, size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:

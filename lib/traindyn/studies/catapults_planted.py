@@ -34,7 +34,9 @@ def planted_task(seed: int, n: int, scale: float = 2.0, dtype: torch.dtype = tor
 def planted(
     seeds: Sequence[int], size: SimpleNamespace, places: Sequence[float], dtype: torch.dtype, device: Any
 ) -> pd.DataFrame:
-    """Train a two-layer ReLU network with fixed output weights by SGD with batch size one.
+    """Train a two-layer ReLU network with fixed output weights, +1 or -1, by SGD with batch size one.
+
+    With signs the critical rate of a sample is proportional to 1 / |x|^2 up to O(1/sqrt(width)), as the thesis says.
 
     Args:
         seeds: one run per place each.
@@ -59,13 +61,13 @@ def planted(
     frames = []
     for seed in seeds:
         X, y = (t.to(device) for t in planted_task(seed, size.n, dtype=dtype))
-        model = TwoLayer(size.n, size.width, train="first").to(dtype)
+        model = TwoLayer(size.n, size.width, train="first", outer="sign").to(dtype)
         model.reset(generator(seed, "init"))
         own = 1 / torch.diagonal(empirical_ntk(model, X))
         others = torch.cat([own[:STAR], own[STAR + 1 :]])
         rates = [(own[STAR] ** (1 - place) * others.min() ** place).item() for place in places]
         run = fit(
-            TwoLayer(size.n, size.width, train="first"),
+            TwoLayer(size.n, size.width, train="first", outer="sign"),
             X,
             y,
             lr=rates,

@@ -28,24 +28,120 @@ def fall(read: pd.DataFrame, final: float, kernel: float) -> pd.DataFrame:
 
 def numbers(read: pd.DataFrame, names: tuple[str, ...] = ("peak", "final", "kernel", "share")) -> dict[str, Any]:
     """Return the named columns as measured values, with words a reader understands."""
-    words = {"peak": "peak_ratio", "final": "final_ratio", "kernel": "norm_ratio", "share": "share_of_the_rest"}
+    words = {
+        "peak": "peak_ratio",
+        "rise": "climb",
+        "final": "final_ratio",
+        "kernel": "norm_ratio",
+        "share": "share_of_the_rest",
+    }
     return {words.get(name, name): read[name] for name in names}
 
 
 def fcn_single(run: pd.DataFrame, biased: pd.DataFrame, drift: pd.DataFrame, width: int) -> Evidence:
-    """Figures 4.2, 4.3a, C.2a."""
+    """Figures 4.2, 4.3a, C.2a; `drift` holds the same network at half the critical rate."""
     read, other = gd.single(run), gd.single(biased)
     half = drift[(drift["depth"] == 5) & (drift["width"] == width)]
     return {
         "parts": {
             **fall(read, 0.02, 0.8),
             "edge": read["edge"] >= 0.9,
-            "below": half["rises"] == 0 if len(half) else None,
+            "below": half["peak"] <= 1 if len(half) else None,
             "zero-bias": fall(other, 0.02, 0.8).all(axis=1),
         },
         "measured": {
             **numbers(read, ("peak", "final", "kernel", "edge")),
+            "peak_at_half_the_rate": half["peak"],
             **{f"{k}_zero_bias": v for k, v in numbers(other, ("peak", "final", "kernel")).items()},
+        },
+    }
+
+
+def rank2(run: pd.DataFrame, biased: pd.DataFrame, scan: pd.DataFrame) -> Evidence:
+    """Figure C.4 (a, b), and which settings of `gd.scan` have the printed critical rate."""
+    read, other = gd.single(run), gd.single(biased)
+    bare = (scan["depth"] == 5) & (scan["hidden bias"] == "none") & (scan["input factor"] == 1.0)
+    plain = scan.loc[bare, "critical"].iloc[0]
+    fits = (scan["critical"] - 1.9).abs() <= 0.15
+    return {
+        "parts": {
+            **fall(read, 0.02, 0.8),
+            "share": read["share"] <= 0.2,
+            "printed-rate": bool(fits.any()),
+            "bias-free-far": abs(plain - 1.9) > 0.15,
+            "zero-bias": fall(other, 0.02, 0.8).all(axis=1) & (other["share"] <= 0.2),
+        },
+        "measured": {
+            **numbers(read),
+            "critical_without_biases": plain,
+            "final_zero_bias": other["final"],
+            "settings_that_fit": int(fits.sum()),
+        },
+    }
+
+
+def svhn(fcn: pd.DataFrame, cnn: pd.DataFrame) -> Evidence:
+    """Figure C.3."""
+    one, two = gd.single(fcn), gd.single(cnn)
+    falls = [fall(one, 0.02, 0.8), fall(two, 0.05, 0.85)]
+    climbs = [read["rise"] >= 1.3 for read in (one, two)]
+    weaker = [table[["converges", "kernel-falls"]].all(axis=1) & up for table, up in zip(falls, climbs, strict=True)]
+    return {
+        "parts": {
+            "fcn": falls[0].all(axis=1),
+            "cnn": falls[1].all(axis=1),
+            "share": (one["share"] <= 0.2) & (two["share"] <= 0.2),
+            "climbs": weaker[0] & weaker[1],
+        },
+        "measured": {
+            **numbers(one, ("peak", "rise", "final", "kernel", "share")),
+            **{f"{k}_cnn": v for k, v in numbers(two, ("peak", "rise", "final", "kernel", "share")).items()},
+        },
+    }
+
+
+def multiclass(run: pd.DataFrame, cnn: pd.DataFrame, of_scalar: pd.Series) -> Evidence:
+    """Figure C.5; `of_scalar`: critical rate over k times that of one output, at the thesis' width."""
+    read, other = gd.single(run), gd.single(cnn)
+    return {
+        "parts": {
+            "spike": read["peak"] >= 1.3,
+            "share": read["share"] <= 0.2,
+            "normalisation": (of_scalar - 1).abs() <= 0.25,
+            "climbs": read["rise"] >= 1.3,
+            "converges": read["converged"],
+            "cnn": (other["rise"] >= 1.3) & (other["share"] <= 0.2) & other["converged"],
+        },
+        "measured": {
+            **numbers(read, ("peak", "rise", "final", "kernel", "share")),
+            "critical_over_k_scalar": of_scalar,
+            **{f"{k}_cnn": v for k, v in numbers(other, ("rise", "share")).items()},
+        },
+    }
+
+
+def eta_max(deep: pd.DataFrame, shallow: pd.DataFrame, quadratic: pd.DataFrame, within: pd.Series) -> Evidence:
+    """Remark 4.3.1, from three tables of `gd.survival`; `within`: eigenvalues above a sixth of the largest."""
+    one, two, three = gd.limits(deep, 3.5, 8), gd.limits(shallow, 3.5, 8), gd.limits(quadratic, 1.8, 2.3)
+    above = [
+        (read["usable"] > three["usable"]) & (read["usable"] < table["ratio"].max())
+        for read, table in ((one, deep), (two, shallow))
+    ]
+    return {
+        "parts": {
+            "relu-deep": one["bounded"],
+            "relu-shallow": two["bounded"],
+            "quadratic": three["bounded"],
+            "few": within <= 10,
+            "usable": above[0] & above[1],
+        },
+        "measured": {
+            **{
+                f"{word}_{name}": read[column]
+                for name, read in (("depth_5", one), ("depth_2", two), ("quadratic", three))
+                for word, column in (("diverges_from", "first"), ("trains_up_to", "usable"))
+            },
+            "eigenvalues_above_a_sixth": within,
         },
     }
 
@@ -105,52 +201,125 @@ def multiple(table: pd.DataFrame) -> pd.DataFrame:
                 "three": len(rises) == 3 and bool((rises >= 2).all()),
                 "falls": len(rises) == 3 and falling,
                 "converges": len(rises) == 3 and bool(run["loss"].iloc[-1] < 1e-2),
-                "again": len(rises) > 1 and bool(rises[1] >= 1.3) and falling,
+                "again": len(rises) > 1 and bool(rises[1] >= 1.3) and bool(norms[-1] < min(1.0, *norms[:-1])),
             }
         )
     return pd.DataFrame(rows)
 
 
-def multi(table: pd.DataFrame, constant: pd.DataFrame, rank2: pd.DataFrame) -> Evidence:
-    """Figure 4.4: phases of the scheduled run, the run at a constant rate, the same schedule on the rank-2 task."""
+def multi(
+    table: pd.DataFrame, run: pd.DataFrame, unraised: pd.DataFrame, second: int, third: int, others: dict[str, Any]
+) -> Evidence:
+    """Figure 4.4.
+
+    Args:
+        table: `gd.phases` of `run`.
+        run, unraised: the scheduled run, and the run from the same start that keeps its first rate.
+        second, third: first steps of the second and third phase.
+        others: name of a sensitivity part -> `gd.phases` of the same schedule on another task or network.
+    """
     read = multiple(table)
-    later = constant[constant["step"] >= 15].groupby("seed")["loss"].agg(lambda loss: loss.max() / loss.iloc[0])
-    later = later.reindex(sorted(constant["seed"].unique()))  # NaN for a run that diverged before
+    window = [frame[frame["step"].between(second, third)].groupby("seed")["loss"].max() for frame in (run, unraised)]
+    raised = (window[0] / window[1]).reindex(sorted(unraised["seed"].unique()))  # NaN for a run that diverged before
     by = table.pivot(index="seed", columns="phase", values="rise")
     return {
         "parts": {
             **read,
-            "constant-rate": later < 2,
-            "rank-2": multiple(rank2)[["three", "falls", "converges"]].all(axis=1),
+            "raise-matters": raised >= 2,
+            **{name: multiple(other)[["three", "falls", "converges"]].all(axis=1) for name, other in others.items()},
         },
         "measured": {
             **{f"peak_phase_{phase}": by[phase] for phase in by},
             **{f"norm_phase_{p}": t["norm"] for p, t in table.groupby("phase")},
             "final_loss": table.groupby("seed")["loss"].last(),
-            "constant_rate_second_peak": later,
+            "peak_over_that_without_the_raise": raised,
+        },
+    }
+
+
+def ends(outcomes: pd.DataFrame) -> Evidence:
+    """Figure C.7, from `gd.outcome` of every run, one row per seed."""
+    return {
+        "parts": {
+            "scheduled": outcomes["scheduled 16.7"] == "converged",
+            "from-start": outcomes["from start 16.7"] == "diverged",
+            "schedule-15": outcomes["from start 4.17"] == "diverged",
+            "scheduled-15": outcomes["scheduled 4.17"] == "converged",
+            "cnn": outcomes["CNN, from start 8.9"] == "diverged",
+        },
+        "measured": {name.replace(" ", "_").replace(".", "_"): ", ".join(outcomes[name]) for name in outcomes},
+    }
+
+
+def shallow(slow: pd.DataFrame, high: pd.DataFrame) -> Evidence:
+    """Figure 4.6a: a run at the low and one at the high rate."""
+    steps = {
+        name: run.groupby("seed")["loss"].agg(lambda v: [v.diff().iloc[1:], (v.diff() / v.shift()).iloc[1:]])
+        for name, run in (("slow", slow), ("high", high))
+    }
+    up = {name: table.map(lambda pair: int((pair[0] > 0).sum())) for name, table in steps.items()}
+    largest = steps["slow"].map(lambda pair: pair[1].max())
+    spikes = steps["high"].map(lambda pair: int((pair[1] > sgd.SPIKE).sum()))
+    return {
+        "parts": {
+            "monotone": up["slow"] == 0,
+            "spikes": spikes >= 5,
+            "nearly": largest < 0.01,
+            "some": up["high"] > up["slow"],
+        },
+        "measured": {
+            "rises_slow": up["slow"],
+            "largest_slow": largest,
+            "rises_high": up["high"],
+            "spikes_high": spikes,
+        },
+    }
+
+
+def thresholds(flat: pd.DataFrame, deep: pd.DataFrame, cnn: pd.DataFrame) -> Evidence:
+    """Figure C.1, from `sgd.hessian_against_kernel` for two layers, five layers and a CNN."""
+    by = flat.groupby("seed")
+    median, high = by["gap"].median(), by["gap"].quantile(0.9)
+    correlation = by.apply(lambda t: t["exact"].corr(t["kernel"]), include_groups=False)
+    others = {name: table.groupby("seed")["gap"].median() for name, table in (("deep", deep), ("cnn", cnn))}
+    return {
+        "parts": {
+            "shallow": (median <= 0.05) & (high <= 0.2),
+            "correlated": correlation >= 0.9,
+            **{name: gap <= 0.15 for name, gap in others.items()},
+        },
+        "measured": {
+            "median_gap": median,
+            "gap_90": high,
+            "correlation": correlation,
+            **{f"median_gap_{name}": gap for name, gap in others.items()},
         },
     }
 
 
 def match(runs: dict[str, pd.DataFrame]) -> Evidence:
-    """Table 4.2: runs "rank-2" (deciding), "images", "shallow", "below", by the same statistic."""
+    """Table 4.2: runs "rank-2" (deciding), "images", "shallow", "cnn", "below", by the same statistic."""
     read = {name: sgd.match(run) for name, run in runs.items()}
     main = read["rank-2"]
+    beside = [name for name in runs if name != "rank-2"]
 
-    def passes(table: pd.DataFrame) -> pd.Series:
-        return (table["match"] >= 0.9) & (table["gain"] >= 0.2)
+    def passes(table: pd.DataFrame) -> bool:
+        return bool(table["match"].mean() >= 0.9 and table["gain"].mean() >= 0.2)
 
     return {
         "parts": {
-            "match": main["match"] >= 0.9,
-            "above-base": main["gain"] >= 0.2,
-            "large": main["large"] >= 0.9,
-            "excursions": main["excursions"] >= 0.9,
-            **{name: passes(read[name]) for name in ("images", "shallow", "below")},
+            "match": bool(main["match"].mean() >= 0.9),
+            "above-base": bool(main["gain"].mean() >= 0.2),
+            "excursions": bool(main["excursions"].mean() >= 0.9),
+            "above-windows": bool((main["excursions"] - main["windows"]).mean() >= 0.2),
+            "large": bool(main["large"].mean() >= 0.9),
+            **{name: passes(read[name]) for name in beside},
         },
         "measured": {
-            **{name: main[name] for name in ("match", "base", "recall", "large", "excursions", "count_rises")},
-            **{f"{k}_{name}": read[name][k] for name in ("images", "shallow", "below") for k in ("match", "base")},
+            "mean_match": main["match"].mean(),
+            "standard_error": main["match"].sem(),
+            **{k: main[k] for k in ("match", "base", "recall", "large", "excursions", "windows", "count_rises")},
+            **{f"{k}_{name}": read[name][k] for name in beside for k in ("match", "base")},
         },
     }
 
@@ -177,18 +346,24 @@ def net_form(read: pd.DataFrame) -> pd.Series:
     return (read["inside"] < 0) & (read["outside"] > 0)
 
 
-def top_one(run: pd.DataFrame, net: bool = False, rank2: pd.DataFrame | None = None) -> Evidence:
-    """Figure 4.7 and its repetitions: the share of the first direction, and with `net` what ||K|| does as well."""
+def top_one(run: pd.DataFrame, net: bool = False, others: dict[str, pd.DataFrame] | None = None) -> Evidence:
+    """Figure 4.7 and its repetitions: the share of the first direction, and with `net` what ||K|| does as well.
+
+    Args:
+        run: what decides.
+        net: whether the net form of ||K|| is a part.
+        others: name of a sensitivity part -> run read in the same way.
+    """
     read = sgd.around_spikes(run)
     parts: dict[str, Any] = {"excursions": net_form(read)} if net else {}
     parts |= {"share": read["top_1"] >= 0.8, "rest": read["rest_rises"] <= 0.05, "share-five": read["top_5"] >= 0.8}
     measured = {k: read[k] for k in ("spikes", "top_1", "top_5", "rest_rises", "rest_strict")}
     if net:
         measured |= {k: read[k] for k in ("inside", "outside")}
-    if rank2 is not None:
-        more = sgd.around_spikes(rank2)
-        parts["rank-2"] = (more["top_1"] >= 0.8) & (more["rest_rises"] <= 0.05)
-        measured |= {"top_1_rank_2": more["top_1"], "rest_rises_rank_2": more["rest_rises"]}
+    for name, other in (others or {}).items():
+        more = sgd.around_spikes(other)
+        parts[name] = (more["top_1"] >= 0.8) & (more["rest_rises"] <= 0.05) & (net_form(more) if net else True)
+        measured |= {f"top_1_{name}": more["top_1"], f"rest_rises_{name}": more["rest_rises"]}
     return {"parts": parts, "measured": measured}
 
 

@@ -55,8 +55,9 @@ def match(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per seed: match (share of the rises whose batch had a super-critical rate), base (share of all steps
         with one), gain (their difference), recall (share of super-critical steps that raise the loss), large (match
-        among rises above 10 %), excursions (share of the excursions with a super-critical step), count_rises,
-        count_large, count_excursions, steps, final (loss at the end over the initial one).
+        among rises above 10 %), excursions (share of the excursions with a super-critical step), windows (the same
+        share among all stretches of the run as long as its excursions), count_rises, count_large, count_excursions,
+        steps, final (loss at the end over the initial one).
     """
     rows = []
     for seed, run in frame.groupby("seed"):
@@ -75,6 +76,7 @@ def match(frame: pd.DataFrame) -> pd.DataFrame:
                 "recall": _mean(rise[over]),
                 "large": _mean(over[large]),
                 "excursions": _mean(np.asarray(hit)),
+                "windows": _mean(np.asarray([_windows(over, last - first) for first, last in found])),
                 "count_rises": int(rise.sum()),
                 "count_large": int(large.sum()),
                 "count_excursions": len(found),
@@ -83,6 +85,11 @@ def match(frame: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _windows(over: np.ndarray, length: int) -> float:
+    """Return the share of all stretches of `length` steps that hold a super-critical one."""
+    return float(np.lib.stride_tricks.sliding_window_view(over, length).any(1).mean())
 
 
 def _mean(values: np.ndarray) -> float:

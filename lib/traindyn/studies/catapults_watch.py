@@ -149,3 +149,14 @@ def verdict(table: pd.DataFrame) -> dict[str, Any]:
         "seeds": len(difference),
         "says": says,
     }
+
+
+def row(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer of `verdict` as a row of the page's table."""
+    return {
+        "verdict": answer["says"],
+        "seeds won": f"{answer['wins']} of {answer['seeds']}",
+        "best constant ratio": answer["best"],
+        "test loss, best constant": answer["constant"],
+        "test loss, watcher": answer["watcher"],
+    }

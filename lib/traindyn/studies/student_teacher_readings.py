@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from traindyn.files import project_root
-
 MATCHED = 0.95
 WEAK = slice(10, 20)  # the weaker half of 20 teachers
 
@@ -158,12 +156,6 @@ def trajectories(run: Any, seed: int = 0) -> pd.DataFrame:
         for k in range(run.rho.shape[2])
     ]
     return pd.concat(rows, ignore_index=True)
-
-
-def archived(name: str, preset: str = "paper") -> pd.DataFrame | None:
-    """Return a table of the archived run of this chapter at a larger preset, or None if there is none."""
-    path = project_root() / "data" / "results" / "student_teacher" / preset / "tables" / f"{name}.csv"
-    return pd.read_csv(path) if path.is_file() else None
 
 
 def standard_error(values: np.ndarray) -> float:
