@@ -1,0 +1,26 @@
+"""Drawings of the chapter on student and teacher that are more than a few curves."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from traindyn.report import plots
+
+
+def plane(lines: pd.DataFrame) -> Figure:
+    """Draw the boundaries of teachers and students in the plane, one panel per seed.
+
+    Args:
+        lines: of `variants.plane_lines`, with a column seed.
+    """
+    seeds = list(lines["seed"].unique())
+    fig, axes = plots.panels(1, len(seeds), height=3.2, titles=[f"seed {seed}" for seed in seeds])
+    for ax, (_, part) in zip(axes, lines.groupby("seed"), strict=True):
+        for i, (node, line) in enumerate(part.groupby("node", sort=False)):
+            teacher = node.startswith("teacher")
+            look = {"color": "0.2", "lw": 3, "alpha": 0.5} if teacher else {"color": plots.PALETTE[i], "ls": "--"}
+            ax.plot(line["x"], line["y"], label=None if teacher else f"{line['norm'].iloc[0]:.2f}", **look)
+        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal")
+        ax.legend(fontsize=7, title=r"$\|v_k\|$")
+    return fig
