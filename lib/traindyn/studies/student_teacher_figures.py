@@ -21,6 +21,7 @@ def plane(lines: pd.DataFrame) -> Figure:
             teacher = node.startswith("teacher")
             look = {"color": "0.2", "lw": 3, "alpha": 0.5} if teacher else {"color": plots.PALETTE[i], "ls": "--"}
             ax.plot(line["x"], line["y"], label=None if teacher else f"{line['norm'].iloc[0]:.2f}", **look)
-        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal")
+        ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
         ax.legend(fontsize=7, title=r"$\|v_k\|$")
+    fig.draw_without_rendering()  # the layout of axes with a fixed aspect settles at the second draw
     return fig
