@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from traindyn.report import plots
+from traindyn.report.chapter import Chapter
+
+
+def archived(ch: Chapter, name: str, says: str, grid: Mapping[str, Any]) -> None:
+    """Show a figure of the archived run, where there is one, drawn as the live one.
+
+    Args:
+        ch: the chapter.
+        name: of the live figure and of the archived table.
+        says: the caption.
+        grid: arguments of `plots.facets` beyond the table.
+    """
+    table = ch.archived(name)
+    if table is not None:
+        alt = "The panels of the previous figure, from the archived run."
+        ch.figure(f"{name}-paper", plots.facets(table, **grid), caption=says, alt=alt, data=table)
 
 
 def plane(lines: pd.DataFrame) -> Figure:
