@@ -35,7 +35,7 @@ DIVERGED = 1e6  # a training loss above this has diverged
 TRACED = 100  # runs of at least so many steps are worth recording as a graph first
 NAMES = {
     "patches": "patches of two photographs (china, flower)",
-    "digits": "8x8 digits of scikit-learn",
+    "digits": "digits of scikit-learn",
     "mnist5k": "MNIST (5000 images)",
     "cifar10_lossless4k": "CIFAR-10",
     "svhn_test_part": "SVHN (part of the test set)",
@@ -281,13 +281,17 @@ def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
     """Say for a caption what was trained: data, network, samples, batch, rates absolute and relative, seeds."""
     first = frame[frame["step"] == 0]
     rate, start = first["rate"], first["start"]
+    changing = bool((frame.groupby("seed")["rate"].nunique() > 1).any())
     batch = f"batches of {size.batch}" if size.batch else "full batches"
     image = f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
     data_set = NAMES.get(size.data, size.data) + (f" in {size.dim} dimensions" if size.data == "rank2" else image)
+    gone = sorted(frame.loc[frame["outcome"] == "diverged", "seed"].unique()) if "outcome" in frame else []
     return (
-        f"{data_set}; {size.n} samples, {batch}; {NET_NAMES[size.net].format(**vars(size))}; "
-        f"$\\eta$ = {rate.min():.3g} to {rate.max():.3g} at $n/\\|K\\|$ = {start.min():.3g} to {start.max():.3g}; "
-        f"seeds {frame['seed'].min()} to {frame['seed'].max()}."
+        f"{data_set[:1].upper()}{data_set[1:]}; {size.n} samples, {batch}; {NET_NAMES[size.net].format(**vars(size))}; "
+        f"$\\eta$ = {rate.min():.3g} to {rate.max():.3g}{' at first' * changing}, "
+        f"$n/\\|K\\|$ = {start.min():.3g} to {start.max():.3g} at the start; "
+        f"seeds {frame['seed'].min()} to {frame['seed'].max()}"
+        f"{', of which diverged: ' + ', '.join(map(str, gone)) if gone else ''}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import pandas as pd
@@ -22,16 +22,21 @@ def kept(frame: pd.DataFrame, space: int) -> pd.DataFrame:
     return frame.loc[frame["loss"] <= catapults.DIVERGED, [*KEPT, f"lead_{space}", f"rest_{space}"]]
 
 
-def split(frame: pd.DataFrame, space: int) -> pd.DataFrame:
-    """Return the loss of the first seed and its two parts as a tidy table: step, part, loss."""
-    run = frame[frame["seed"] == frame["seed"].iloc[0]]
+def typical(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the run of the first seed that ends below its initial loss; of the first seed if there is none."""
+    ends = frame.groupby("seed")["loss"].agg(lambda loss: loss.iloc[-1] < loss.iloc[0])
+    return frame[frame["seed"] == (ends.idxmax() if ends.any() else frame["seed"].iloc[0])]
+
+
+def split(run: pd.DataFrame, space: int) -> pd.DataFrame:
+    """Return the loss of one run and its two parts as a tidy table: step, part, loss."""
     names = {"loss": "all", f"lead_{space}": f"{space} leading", f"rest_{space}": "rest"}
     parts = [run[["step"]].assign(part=name, loss=run[column]) for column, name in names.items()]
     return pd.concat(parts, ignore_index=True)
 
 
 def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
-    """Draw one row of three panels per run: loss and ||K|| of every seed, and the loss by eigenspace of the first.
+    """Draw one row of three panels per run: loss and ||K|| of every seed, and the loss by eigenspace of one.
 
     Args:
         runs: name in front of the panel titles ("" for none) -> table of `kept`.
@@ -46,9 +51,11 @@ def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
         by_seed["relative"] = by_seed["norm"] / by_seed.groupby("seed")["norm"].transform("first")
         plots.curves(one, by_seed, "step", "loss", "seed", log="y", legend="seed")
         plots.curves(two, by_seed, "step", "relative", "seed", ylabel=r"$\|K\|/\|K_{w_0}\|$", log="y", legend=False)
-        first = frame[frame["seed"] == frame["seed"].iloc[0]]
-        two.step(first["step"], 1 / first["ratio"], where="post", color="0.25", linewidth=1.2, linestyle=(0, (1, 1.5)))
-        plots.curves(three, split(frame, space), "step", "loss", "part", log="y")
+        one_run = typical(frame)
+        alike = frame.groupby("step")["ratio"].agg(lambda ratio: ratio.max() - ratio.min()).max() < 1e-3
+        for _, run in [(0, one_run)] if alike else frame.groupby("seed"):
+            two.step(run["step"], 1 / run["ratio"], where="post", color="0.25", linewidth=1.2, linestyle=(0, (1, 1.5)))
+        plots.curves(three, split(one_run, space), "step", "loss", "part", log="y")
     _label(axes)
     return fig
 
@@ -72,13 +79,15 @@ def show(
     if older is not None:
         runs = {"this run": data, "archived": older}
         words += ["Below, the archived run:", catapults.about(older, ch.archived_size(experiment or name))]
-    words.append("Dotted: the norm at which the rate is critical. Loss by eigenspace: first seed.")
+    words.append(
+        f"Dotted: the norm at which the rate is critical. By eigenspace: seed {typical(data)['seed'].iloc[0]}."
+    )
     ch.figure(
         name,
         rows(runs, space),
         caption=" ".join(words),
         alt="Against the step: training loss of every seed, norm of the kernel with the critical norm dotted, and the "
-        f"loss of the first seed in the {space} leading and in all other directions.",
+        f"loss of one seed in the {space} leading and in all other directions.",
         data=data,
     )
 
@@ -116,10 +125,22 @@ def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
     return fig
 
 
-def survival(tables: Mapping[str, pd.DataFrame]) -> Figure:
+def archived(ch: Chapter, name: str, draw: Callable[[pd.DataFrame], Figure], says: str) -> None:
+    """Show the archived run's figure of the same name, where there is one, drawn by the same function."""
+    table = ch.archived(name)
+    if table is not None:
+        alt = "The panels of the previous figure, from the archived run."
+        ch.figure(
+            f"{name}-archived", draw(table), caption=f"The same from the archived run: {says}", alt=alt, data=table
+        )
+
+
+def survival(frame: pd.DataFrame) -> Figure:
     """Draw where training ends against the rate, one panel per model; crosses on top: seeds that diverged."""
-    fig, axes = plots.panels(1, len(tables), titles=list(tables), sharey=True)
-    for ax, table in zip(axes, tables.values(), strict=True):
+    models = list(frame["model"].unique())
+    fig, axes = plots.panels(1, len(models), titles=models, sharey=True)
+    for ax, model in zip(axes, models, strict=True):
+        table = frame[frame["model"] == model]
         plots.points(
             ax, table, "ratio", "final", xlabel="rate / critical rate", ylabel="final / initial loss", log="xy"
         )
@@ -176,7 +197,10 @@ def seen(slow: pd.DataFrame, high: pd.DataFrame) -> pd.DataFrame:
 
 
 def match(rates: pd.DataFrame) -> Figure:
-    """Draw match rate, base rate and excursion view of every run and seed, one panel per pair of share and base."""
+    """Draw match rate, base rate and excursion view of every run and seed, one panel per pair of share and base.
+
+    Bars mark the means over seeds.
+    """
     pairs = {"rises": ("match", "base"), "excursions": ("excursions", "windows")}
     words = {
         "match": "of the rises",
@@ -189,7 +213,11 @@ def match(rates: pd.DataFrame) -> Figure:
         tidy = rates.melt(id_vars=["run", "seed"], value_vars=list(columns), var_name="share", value_name="value")
         tidy["share"] = tidy["share"].map(words)
         plots.points(ax, tidy, "value", "run", "share", xlabel="share with a super-critical batch", ylabel="")
+        for colour, share in zip(plots.PALETTE, tidy["share"].unique(), strict=False):
+            means = tidy[tidy["share"] == share].groupby("run", sort=False)["value"].mean()
+            ax.plot(means, means.index, "|", ms=16, mew=2, color=colour)
         ax.set_xlim(-0.03, 1.03)
+        ax.legend(loc="lower left", fontsize=8.5)
     return fig
 
 
@@ -200,7 +228,10 @@ def diagonal(frame: pd.DataFrame) -> Figure:
     plots.points(ax, frame, "exact", "kernel", "network", log="xy", **words)
     ends = [frame["exact"].min(), frame["exact"].max()]
     ax.plot(ends, ends, color="0.5", linewidth=1)
-    ax.minorticks_off()
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     return fig
 
 
@@ -218,13 +249,23 @@ def batches(norms: pd.DataFrame, trained: pd.DataFrame, sizes: Sequence[int]) ->
 
 
 def watcher(compared: Mapping[str, pd.DataFrame], answers: Mapping[str, Mapping]) -> Figure:
-    """Draw the test loss of constant rates and the mean of the optimiser that watches, one panel per task."""
+    """Draw the test loss of constant rates and of the optimiser that watches, one panel per task.
+
+    Means stand only where no seed diverged; a cross marks a rate at which some did.
+    """
     fig, axes = plots.panels(1, len(compared), titles=list(compared))
     words = {"xlabel": "constant rate / critical rate", "ylabel": "test loss"}
     for ax, (name, table) in zip(axes, compared.items(), strict=True):
         constant = table[table["method"] == "constant"]
-        plots.curves(ax, constant.dropna(), "ratio", "test", band="range", log="x", **words)
-        plots.level(ax, answers[name]["watcher"], "watcher, mean")
+        whole = constant[constant.groupby("ratio")["test"].transform("count") == constant["seed"].nunique()]
+        plots.curves(ax, whole, "ratio", "test", band="range", log="x", **words)
+        gone = sorted(set(constant["ratio"]) - set(whole["ratio"]))
+        top = ax.get_ylim()[1]
+        ax.plot(gone, [top] * len(gone), "x", color=plots.PALETTE[3], label="diverged in some seed", clip_on=False)
+        watched = table.loc[table["method"] == "watcher", "test"].dropna()
+        seeds = [answers[name]["best"]] * len(watched)
+        ax.plot(seeds, watched, "^", ms=4, color=plots.PALETTE[2], label="watcher, each seed")
+        ax.legend(fontsize=8.5)
         _ticks(ax, sorted(constant["ratio"].unique()))
     return fig
 

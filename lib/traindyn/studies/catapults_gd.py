@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from traindyn.compute import generator
 from traindyn.learn import models, taylor
 from traindyn.learn.train import Stop, fit
+from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.spectrum import times_critical
 from traindyn.studies import catapults
 
@@ -70,7 +72,7 @@ def phases(frame: pd.DataFrame, starts: Sequence[int], space: int = 10) -> pd.Da
     Returns:
         One row per seed and phase: rise (largest loss in the phase over the loss at its start), norm (||K|| at its
         last step over the start of the run), share and worst of L_{>space}, end (loss at its last step over the
-        initial loss), loss (the same, absolute), mean_square (sum of squared targets over n is not read here).
+        initial loss), loss (the same, absolute), ratio (of the phase's rate to the critical one at the start).
     """
     rows = []
     for seed, run in frame.groupby("seed"):
@@ -101,8 +103,8 @@ def phases(frame: pd.DataFrame, starts: Sequence[int], space: int = 10) -> pd.Da
 def outcome(frame: pd.DataFrame) -> list[str]:
     """Say for every seed how a run ended: diverged, collapsed, converged (below 1 % of the initial loss) or open.
 
-    Collapse: the loss stands near the mean square of the targets (within 10 %) while ||K|| is below 1 % of its start:
-    the network has been thrown to zero and gradient descent hardly moves it any more.
+    Collapse: ||K|| is below 1 % of its start; the network has been thrown to small weights, where gradient descent
+    hardly moves it any more.
     """
     words = []
     for _, run in frame.groupby("seed"):
@@ -226,11 +228,8 @@ def scan(seed: int, size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:
         dtype: of the computation.
 
     Returns:
-        One row per setting: depth, bias, output bias, factor (of the inputs), critical.
+        One row per setting: depth, hidden bias, output bias, input factor, critical.
     """
-    from traindyn.compute import generator
-    from traindyn.measure.ntk import empirical_ntk
-
     X, _ = catapults.task(seed, SimpleNamespace(**{**vars(size), "data": "rank2"}), dtype)
     laws = [("none", False), ("zero", False), ("normal", False), ("zero", True)]
     rows = []

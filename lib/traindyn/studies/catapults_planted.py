@@ -90,10 +90,11 @@ def planted_readings(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per seed and place: low, exact (every super-critical step uses the planted sample), raises (share of
-        the super-critical steps with residual above 0.1 that raise the loss by more than 1 % of the initial one;
-        the planted sample's first three visits are left out), crosstalk (steps with another sample that raise the
-        loss at all), over (super-critical steps), and for each threshold of `THRESHOLDS` precision_p and recall_p of
-        the event "super-critical" for "spike".
+        the super-critical steps with residual above 0.1 that raise the loss by more than 1 % of the initial one; the
+        planted sample's first three visits are left out; NaN if there is none), crosstalk (steps with another sample
+        that raise the loss at all), literal (super-critical exactly where the loss rises), over (super-critical
+        steps), and for each threshold of `THRESHOLDS` precision_p and recall_p of the event "super-critical" for
+        "spike".
     """
     rows = []
     for (seed, place), run in frame.groupby(["seed", "place"]):
@@ -111,6 +112,7 @@ def planted_readings(frame: pd.DataFrame) -> pd.DataFrame:
             "raises": float((change[telling] > 0.01 * loss[0]).mean()) if telling.any() else math.nan,  # NaN: no case
             "over": int(over.sum()),
             "crosstalk": int(((change > 0) & ~star).sum()),
+            "literal": bool((over == (change > 0)).all()),
         }
         for threshold in THRESHOLDS:
             spike = (change >= threshold * loss[:-1]) & (change >= FLOOR * loss[0])
@@ -218,7 +220,7 @@ def supercritical_steps(seeds: Sequence[int], size: SimpleNamespace, dtype: torc
                 progress=False,
                 trace=size.steps >= TRACED,
             )
-            share = torch.stack(flags).double().mean().item()
+            share = torch.stack(flags[: size.steps]).double().mean().item()  # the last row asks for a rate, too
             rows.append(
                 {
                     "seed": seed,

@@ -375,7 +375,7 @@ def planted_sample(table: pd.DataFrame) -> Evidence:
         "parts": {
             "quarter": (middle["low"] / 0.25 - 1).abs() <= 0.05,
             "only-star": table.groupby("seed")["exact"].all(),
-            "literal": (middle["crosstalk"] == 0) & (middle["raises"] == 1),
+            "literal": middle["literal"],
             "threshold": (ten == 1).all(axis=1),
             "raises": middle["raises"].fillna(1.0) == 1,  # a statement on all such steps; there may be none
         },

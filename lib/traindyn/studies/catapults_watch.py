@@ -73,7 +73,7 @@ def compare(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, dev
 
     Returns:
         One row per seed and optimiser: method ("constant" or "watcher"), ratio, test (test loss at the end; NaN if it
-        diverged), train, norm (||K|| at the end over the start, on the subset), outcome, seconds per step.
+        diverged), train, norm (||K|| at the end over the start, on the subset), outcome, milliseconds per step.
     """
     rows = []
     for seed in seeds:
@@ -125,12 +125,13 @@ def compare(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, dev
 def verdict(table: pd.DataFrame) -> dict[str, Any]:
     """Compare the watcher with the best constant rate, chosen once for all seeds by the mean test loss.
 
-    A constant rate that diverges in any seed is out. This favours the constant rate: it is tuned on the test set.
+    A constant rate that diverges in any seed is out. This favours the constant rate: it is tuned on the test set. So
+    is the watcher's mean: NaN if it diverges in any seed, which counts as a loss there.
 
     Returns:
         best (ratio of that rate), constant and watcher (mean test losses), difference (watcher minus constant, per
-        seed), wins (seeds in which the watcher is lower), seeds, says: "helps" if it is lower in every seed, "hurts"
-        if higher in every seed, else "undecided".
+        seed), wins (seeds in which the watcher is lower), diverged (seeds in which it diverges), seeds, says: "helps"
+        if it is lower in every seed, "hurts" if higher or diverged in every seed, else "undecided".
     """
     constant = table[table["method"] == "constant"].pivot(index="seed", columns="ratio", values="test")
     whole = constant.dropna(axis=1)
@@ -143,9 +144,10 @@ def verdict(table: pd.DataFrame) -> dict[str, Any]:
     return {
         "best": float(best),
         "constant": float(whole[best].mean()),
-        "watcher": float(own.mean()),
+        "watcher": float(own.mean(skipna=False)),
         "difference": difference.tolist(),
         "wins": wins,
+        "diverged": int(own.isna().sum()),
         "seeds": len(difference),
         "says": says,
     }
@@ -156,6 +158,7 @@ def row(answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "verdict": answer["says"],
         "seeds won": f"{answer['wins']} of {answer['seeds']}",
+        "watcher diverged": f"{answer['diverged']} of {answer['seeds']}",
         "best constant ratio": answer["best"],
         "test loss, best constant": answer["constant"],
         "test loss, watcher": answer["watcher"],
