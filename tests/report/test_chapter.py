@@ -1,6 +1,7 @@
 """A chapter's run: parameters and sizes in, tables, figures, claims and circumstances out."""
 
 import json
+import shutil
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -118,10 +119,13 @@ def test_an_archived_run_is_read_beside_a_live_one(toy_book, tmp_path, shown):
     assert ch.archived("descent") is None
     folder = toy_book / "data" / "results" / "toy" / "paper"
     (folder / "tables").mkdir(parents=True)
-    FRAME.to_csv(folder / "tables" / "descent.csv", index=False)
-    (folder / "provenance.json").write_text(json.dumps({"sizes": {"descent": {"steps": 9}}}))
-    assert ch.archived("descent").equals(FRAME) and ch.archived_size("descent").steps == 9
-    assert ch.archived("other") is None and ch.archived("descent", preset="smoke") is None
+    try:
+        FRAME.to_csv(folder / "tables" / "descent.csv", index=False)
+        (folder / "provenance.json").write_text(json.dumps({"sizes": {"descent": {"steps": 9}}}))
+        assert ch.archived("descent").equals(FRAME) and ch.archived_size("descent").steps == 9
+        assert ch.archived("other") is None and ch.archived("descent", preset="smoke") is None
+    finally:  # other tests share the toy book
+        shutil.rmtree(toy_book / "data" / "results")
 
 
 def test_curves_are_told_apart_without_colour():

@@ -15,6 +15,7 @@ from traindyn.studies import (
     catapults_gd,
     catapults_planted,
     catapults_readings,
+    catapults_readings_sgd,
     catapults_sgd,
     catapults_steps,
     catapults_theory,
@@ -159,7 +160,7 @@ def test_the_table_of_match_rates_is_judged_by_means_and_against_windows():
     run = sgd_frame([4.0, 3.0, 6.0, 2.0, 2.1, 1.0], over, 1.0)
     # one excursion of two steps: stretches (0, 1), (1, 2), (2, 3), (3, 4) of five updates, of which three hold one
     assert catapults_sgd.match(run).iloc[0]["windows"] == pytest.approx(3 / 4)
-    found = catapults_readings.match({"rank-2": pd.concat([run, run.assign(seed=1)]), "images": run})
+    found = catapults_readings_sgd.match({"rank-2": pd.concat([run, run.assign(seed=1)]), "images": run})
     assert found["parts"]["match"] is False and found["parts"]["excursions"] is True
     assert found["measured"]["mean_match"] == 0.5 and found["parts"]["above-windows"] is True
 

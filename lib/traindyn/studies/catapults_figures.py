@@ -42,7 +42,7 @@ def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
         runs: name in front of the panel titles ("" for none) -> table of `kept`.
         space: number of leading directions s.
     """
-    words = ("loss", "norm of the kernel, relative", f"loss by eigenspace, s = {space}")
+    words = ("loss", "relative kernel norm", f"by eigenspace, s = {space}")
     titles = [f"{name}: {word}" if name else word for name in runs for word in words]
     fig, axes = plots.panels(len(runs), 3, height=2.9 if len(runs) == 1 else 2.4, titles=titles)
     for index, frame in enumerate(runs.values()):
@@ -147,7 +147,7 @@ def survival(frame: pd.DataFrame) -> Figure:
         gone = table[table["diverged"]]
         ax.plot(gone["ratio"], [3.0] * len(gone), "x", color=plots.PALETTE[3], label="diverged")
         plots.level(ax, 0.1, "trained")
-        _ticks(ax, sorted(table["ratio"].unique()))
+        _ticks(ax, [ratio for ratio in sorted(table["ratio"].unique()) if ratio != 6.5])  # its label would touch 8
     return fig
 
 
@@ -217,7 +217,8 @@ def match(rates: pd.DataFrame) -> Figure:
             means = tidy[tidy["share"] == share].groupby("run", sort=False)["value"].mean()
             ax.plot(means, means.index, "|", ms=16, mew=2, color=colour)
         ax.set_xlim(-0.03, 1.03)
-        ax.legend(loc="lower left", fontsize=8.5)
+        ax.set_ylim(-1.3, rates["run"].nunique() - 0.6)  # an empty row for the legend
+        ax.legend(loc="lower center", ncols=2, fontsize=8.5)
     return fig
 
 
