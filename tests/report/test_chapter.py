@@ -24,8 +24,8 @@ def shown(monkeypatch):
     return seen
 
 
-def executed(tmp_path, **changes):
-    run = {"preset": "smoke", "sizes": {"descent": {"steps": 3}}, "is_preset": True, "out": str(tmp_path / "out")}
+def executed(tmp_path, preset="smoke", **changes):
+    run = {"preset": preset, "sizes": {"descent": {"steps": 3}}, "is_preset": True, "out": str(tmp_path / "out")}
     return Chapter("toy", {**PARAMETERS, "_run": run, **changes})
 
 
@@ -115,7 +115,7 @@ def test_a_figure_comes_with_number_caption_and_table(toy_book, tmp_path, shown)
 
 
 def test_an_archived_run_is_read_beside_a_live_one(toy_book, tmp_path, shown):
-    ch = executed(tmp_path)
+    ch = executed(tmp_path, preset="laptop")
     assert ch.archived("descent") is None
     folder = toy_book / "data" / "results" / "toy" / "paper"
     (folder / "tables").mkdir(parents=True)
@@ -123,7 +123,10 @@ def test_an_archived_run_is_read_beside_a_live_one(toy_book, tmp_path, shown):
         FRAME.to_csv(folder / "tables" / "descent.csv", index=False)
         (folder / "provenance.json").write_text(json.dumps({"sizes": {"descent": {"steps": 9}}}))
         assert ch.archived("descent").equals(FRAME) and ch.archived_size("descent").steps == 9
-        assert ch.archived("other") is None and ch.archived("descent", preset="smoke") is None
+        assert ch.archived("other") is None
+        assert (
+            executed(tmp_path).archived("descent") is None and executed(tmp_path, "paper").archived("descent") is None
+        )
     finally:  # other tests share the toy book
         shutil.rmtree(toy_book / "data" / "results")
 
