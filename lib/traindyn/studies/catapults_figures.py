@@ -9,8 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from pandas.io.formats.style import Styler
 
 from traindyn.report import plots
+from traindyn.report.cards import rich
 from traindyn.report.chapter import Chapter
 from traindyn.studies import catapults
 
@@ -149,6 +151,26 @@ def survival(frame: pd.DataFrame) -> Figure:
         plots.level(ax, 0.1, "trained")
         _ticks(ax, [ratio for ratio in sorted(table["ratio"].unique()) if ratio != 6.5])  # its label would touch 8
     return fig
+
+
+def slips(ch: Chapter) -> Styler:
+    """Return the errata of the chapter's ledger as a table that links to their cells."""
+    rows = [
+        (rich(c.where), rich(e.printed), rich(e.right), e.status, f'<a href="#{e.evidence}">cell</a>')
+        for c in ch.claims.values()
+        for e in c.errata
+    ]
+    return pd.DataFrame(rows, columns=["place", "printed", "we find", "kind", "shown in"]).style.hide()
+
+
+def differing(ch: Chapter) -> Styler:
+    """Return the claims that fail or need a correction in this run as a table, with what was tried."""
+    rows = [
+        (claim_id.split(".", 1)[1], record["verdict"], rich(ch.claims[claim_id].tried or "–"))
+        for claim_id, record in ch.records.items()
+        if record["verdict"] in ("fails", "holds with correction")
+    ]
+    return pd.DataFrame(rows, columns=["claim", "verdict here", "what was tried"]).style.hide()
 
 
 def by_width(frame: pd.DataFrame, column: str, ylabel: str) -> Figure:
