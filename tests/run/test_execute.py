@@ -110,7 +110,14 @@ def test_a_notebook_without_verdicts_is_not_a_run(bare_book, capsys):
 def begin(book: Path) -> tuple[subprocess.Popen[str], Path, list[psutil.Process]]:
     """Start a run in a process of its own and wait until its kernel is in the cell that sleeps."""
     command = [sys.executable, "-m", "traindyn.run.cli", "run", "bare", "--preset", "smoke"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell that starts the tests in the background has them ignore interrupts, which is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     runs = book / "_build" / "runs" / "bare"
     deadline = time.monotonic() + 120
     while not (started := list(runs.glob("smoke.part-*/started"))):
