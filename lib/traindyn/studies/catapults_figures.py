@@ -156,11 +156,15 @@ def survival(frame: pd.DataFrame) -> Figure:
 def slips(ch: Chapter) -> Styler:
     """Return the errata of the chapter's ledger as a table that links to their cells."""
     rows = [
-        (rich(c.where), rich(e.printed), rich(e.right), e.status, f'<a href="#{e.evidence}">cell</a>')
+        (f'{rich(c.where)} ({e.status}, <a href="#{e.evidence}">cell</a>)', rich(e.printed), rich(e.right))
         for c in ch.claims.values()
         for e in c.errata
     ]
-    return pd.DataFrame(rows, columns=["place", "printed", "we find", "kind", "shown in"]).style.hide()
+    table = pd.DataFrame(rows, columns=["place", "printed", "we find"]).style.hide()
+    table.set_properties(**{"text-align": "left", "vertical-align": "top", "white-space": "normal"})
+    for column, width in (("place", "8rem"), ("printed", "11rem"), ("we find", "17rem")):
+        table.set_properties(subset=[column], **{"min-width": width})
+    return table
 
 
 def differing(ch: Chapter) -> Styler:
@@ -170,7 +174,8 @@ def differing(ch: Chapter) -> Styler:
         for claim_id, record in ch.records.items()
         if record["verdict"] in ("fails", "holds with correction")
     ]
-    return pd.DataFrame(rows, columns=["claim", "verdict here", "what was tried"]).style.hide()
+    table = pd.DataFrame(rows, columns=["claim", "verdict here", "what was tried"]).style.hide()
+    return table.set_properties(**{"text-align": "left", "vertical-align": "top"})
 
 
 def by_width(frame: pd.DataFrame, column: str, ylabel: str) -> Figure:
