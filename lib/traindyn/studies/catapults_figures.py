@@ -162,7 +162,7 @@ def slips(ch: Chapter) -> Styler:
     ]
     table = pd.DataFrame(rows, columns=["place", "printed", "we find"]).style.hide()
     table.set_properties(**{"text-align": "left", "vertical-align": "top", "white-space": "normal"})
-    for column, width in (("place", "8rem"), ("printed", "11rem"), ("we find", "17rem")):
+    for column, width in (("place", "8rem"), ("printed", "11rem"), ("we find", "13rem")):
         table.set_properties(subset=[column], **{"min-width": width})
     return table
 
