@@ -12,7 +12,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from traindyn.learn import students, teachers
+from traindyn.studies.student_teacher import students, teachers
 
 SEEDS = range(6)
 D, M, C, BATCH, LR = 100, 20, 50, 16, 0.01

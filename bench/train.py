@@ -17,13 +17,13 @@ from dataclasses import replace
 import torch
 
 from traindyn.compute import generator
-from traindyn.learn.feed import Source
-from traindyn.learn.loop import Stop
 from traindyn.learn.models import FCN
-from traindyn.learn.optim import Rule
-from traindyn.learn.probes import Probe, weight_distance
-from traindyn.learn.rates import plans
-from traindyn.learn.together import Job, Spec, size
+from traindyn.learn.train.loop import Stop
+from traindyn.learn.train.optim import Rule
+from traindyn.learn.train.parallel import Job, Spec, size
+from traindyn.learn.train.probes import Probe, weight_distance
+from traindyn.learn.train.sampling import Source
+from traindyn.learn.train.schedules import plans
 
 SEEDS, RATES, SAMPLES, DIM = range(16), [0.01 * 2**k for k in range(8)], 128, 20
 

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from traindyn import parameters
-from traindyn.run import execute, reference
+from traindyn.run import execute, nbval
 
 
 @pytest.mark.long
@@ -16,6 +16,6 @@ def test_verdict_cells_survive_a_relative_change_of_1e_10(chapter, tmp_path, mon
     monkeypatch.setenv("TRAINDYN_PERTURB", "1e-10")
     out = execute.execute(parameters.resolve(chapter, "smoke"), tmp_path / "run")
     book = nbformat.read(out / f"{chapter}.ipynb", as_version=4)
-    (output,) = reference.verdict_cell(chapter, book).outputs
+    (output,) = nbval.verdict_cell(chapter, book).outputs
     changed = [line for line in difflib.unified_diff(expected.splitlines(), output.text.splitlines(), n=0, lineterm="")]
     assert not changed, "\n".join(changed)

@@ -17,7 +17,7 @@ import yaml
 
 from traindyn import files, parameters
 from traindyn.errors import InputError, choose
-from traindyn.run import execute, kernel, outcomes, pages
+from traindyn.run import execute, notebook, render, results
 
 Say = Callable[[str], None]
 
@@ -37,15 +37,15 @@ def make(preset: str, jobs: int, say: Say) -> int:
     runs = execute_all(names, preset, jobs, say)
     if runs is None:
         return 1
-    book = [outcomes.findings(name, runs[name]) for name in names]
+    book = [results.findings(name, runs[name]) for name in names]
     stage, changed = stage_book(book, runs, preset)
     home = site(preset)
     # when no page has changed, Sphinx does not copy changed style sheets either
     again = any(path.suffix not in (".md", ".ipynb") for path in changed)
-    status = render(stage, home.parents[1], again, say)
+    status = build_pages(stage, home.parents[1], again, say)
     if status:
         return status
-    print(f"The book is in {kernel.shown(home / 'index.html')} (file://{home / 'index.html'})")
+    print(f"The book is in {notebook.shown(home / 'index.html')} (file://{home / 'index.html'})")
     print(_report(book))
     return 0
 
@@ -56,9 +56,9 @@ def verify(preset: str, jobs: int, say: Say) -> int:
     runs = execute_all(names, preset, jobs, say)
     if runs is None:
         return 1
-    book = [outcomes.findings(name, runs[name]) for name in names]
+    book = [results.findings(name, runs[name]) for name in names]
     print(_report(book))
-    return int(any(outcomes.surprises(found.claims, found.outcomes[0]) for found in book))
+    return int(any(results.surprises(found.claims, found.outcomes[0]) for found in book))
 
 
 def site(preset: str) -> Path:
@@ -123,7 +123,7 @@ def execute_all(names: Iterable[str], preset: str, jobs: int, say: Say) -> dict[
     return {name: execute.default_out(run) for name, run in resolved.items()}
 
 
-def stage_book(book: list[outcomes.Findings], runs: dict[str, Path], preset: str) -> tuple[Path, list[Path]]:
+def stage_book(book: list[results.Findings], runs: dict[str, Path], preset: str) -> tuple[Path, list[Path]]:
     """Lay out everything that Sphinx reads under `_build/stage/<preset>/`; write only what has changed.
 
     Args:
@@ -141,7 +141,7 @@ def stage_book(book: list[outcomes.Findings], runs: dict[str, Path], preset: str
         if path.is_file() and "__pycache__" not in path.parts:
             content = path.read_bytes()
             if path.suffix == ".md":
-                content = pages.fill(content.decode("utf-8"), book).encode()
+                content = render.fill(content.decode("utf-8"), book).encode()
             wanted[path.relative_to(root)] = content
     wanted[Path("_toc.yml")] = (root / "_toc.yml").read_bytes()
     wanted[Path("_config.yml")] = _staged_config(root / "_config.yml", preset).encode()
@@ -172,7 +172,7 @@ def merged(chapter: str, run: Path) -> str:
     return nbformat.writes(prose, version=4)
 
 
-def render(stage: Path, target: Path, again: bool, say: Say) -> int:
+def build_pages(stage: Path, target: Path, again: bool, say: Say) -> int:
     """Run Jupyter Book with warnings as errors; return its exit status.
 
     Args:
@@ -193,7 +193,7 @@ def render(stage: Path, target: Path, again: bool, say: Say) -> int:
             line for line in text.splitlines() if re.search(r"WARNING|ERROR|[Ee]xception", line)
         ] or text.splitlines()
         say("\n".join(found[-15:]))
-        say(f"traindyn: Jupyter Book failed; its log is {kernel.shown(log)}")
+        say(f"traindyn: Jupyter Book failed; its log is {notebook.shown(log)}")
     return int(bool(done.returncode))
 
 
@@ -223,8 +223,8 @@ def _sync(stage: Path, wanted: dict[Path, bytes]) -> list[Path]:
     return changed
 
 
-def _report(book: list[outcomes.Findings]) -> str:
-    different = [item for found in book for item in outcomes.surprises(found.claims, found.outcomes[0])]
+def _report(book: list[results.Findings]) -> str:
+    different = [item for found in book for item in results.surprises(found.claims, found.outcomes[0])]
     lines = [f"  {name}: expected {expected}, came out as {verdict}" for name, expected, verdict in different]
     total = sum(len(found.claims) for found in book)
     return "\n".join([*lines, f"{len(different)} of {total} verdicts differ from the recorded ones."])

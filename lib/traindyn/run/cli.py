@@ -151,13 +151,13 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _nbval(options: argparse.Namespace) -> int:
-    from traindyn.run import reference
+    from traindyn.run import nbval
 
-    return reference.update(_say) if options.update else reference.write_notebooks(_say)
+    return nbval.update(_say) if options.update else nbval.write_notebooks(_say)
 
 
 def _data(options: argparse.Namespace) -> int:
-    from traindyn.learn import registry
+    from traindyn.learn.data import registry
 
     if options.what in ("fetch", "path"):
         if options.name is None:
@@ -183,7 +183,7 @@ def _doctor(options: argparse.Namespace) -> int:
     import torch
 
     from traindyn import compute
-    from traindyn.learn import sources
+    from traindyn.learn.data import local
     from traindyn.run import execute
 
     root = files.project_root()
@@ -196,7 +196,7 @@ def _doctor(options: argparse.Namespace) -> int:
     print(f"cores: {_cores()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
     print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
     folder = os.environ.get("TRAINDYN_DATA", "not set")
-    print(f"data sets here: {', '.join(sources.local_names())} (TRAINDYN_DATA: {folder})")
+    print(f"data sets here: {', '.join(local.local_names())} (TRAINDYN_DATA: {folder})")
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
     print(f"project: {root}; chapters: {', '.join(parameters.chapters())}")
     return 0

@@ -19,9 +19,9 @@ import yaml
 
 from traindyn import compute, files, parameters
 from traindyn.errors import InputError
-from traindyn.learn import registry, sources
+from traindyn.learn.data import local, registry
 from traindyn.parameters import Resolved
-from traindyn.run.kernel import RunFailed, run_notebook, shown
+from traindyn.run.notebook import RunFailed, run_notebook, shown
 
 # what decides a claim; its prose, and what a run is expected to give, do not change a run
 CRITERIA = ("id", "kind", "parts", "seeds", "decides_at", "because", "coarse", "not_testable")
@@ -200,7 +200,7 @@ def _check_data(resolved: Resolved) -> None:
     wanted = [size["data"] for size in resolved.sizes.values() if "data" in size]
     names = {name for entry in wanted for name in ([entry] if isinstance(entry, str) else entry or [])}
     if names:
-        from traindyn.learn import registry  # imports torch, which most mistakes do not need
+        from traindyn.learn.data import registry  # imports torch, which most mistakes do not need
 
         for name in sorted(names & {*registry.entries(), *(row["name"] for row in registry.listing())}):
             registry.require(name)
@@ -237,17 +237,17 @@ def _library(chapter: str) -> list[Path]:
     others = [name for name in parameters.chapters() if name != chapter]
 
     def counts(path: Path) -> bool:
-        room = path.relative_to(package).parts[0]
+        room, *below = path.relative_to(package).parts
         if room == "run":
-            return path.name == "execute.py"
-        return room != "studies" or not any(re.fullmatch(rf"{name}(_\w+)?", path.stem) for name in others)
+            return path.name in ("execute.py", "notebook.py")
+        return room != "studies" or below[0] not in others
 
     return [path for path in package.rglob("*.py") if counts(path)]
 
 
 def _data_state() -> list[tuple[str, str]]:
     """Return name and checksum, as the manifests give them, of every local data set; and the registry's checksum."""
-    found = [(entry["name"], entry["sha256"]) for folder in sources.folders() for entry in sources.manifest(folder)]
+    found = [(entry["name"], entry["sha256"]) for folder in local.folders() for entry in local.manifest(folder)]
     if registry.REGISTRY.is_file():
         found.append(("registry", files.sha256_file(registry.REGISTRY)))
     return sorted(found)

@@ -1,0 +1,181 @@
+"""Residual networks without batch statistics, so that one sample's gradient does not depend on the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from traindyn.errors import InputError, choose
+from traindyn.layers import Activation, Conv, GroupNorm, Linear
+from traindyn.learn.models.base import Network, squeeze_single
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions with a skip connection and no normalisation: s(conv(s(conv(x))) + shortcut(x))."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, common: dict) -> None:
+        super().__init__()
+        self.first = Conv(channels_in, channels_out, 3, stride=stride, **common)
+        self.second = Conv(channels_out, channels_out, 3, **common)
+        self.inner, self.outer = Activation("relu"), Activation("relu")
+        reshaped = stride != 1 or channels_in != channels_out
+        self.shortcut = Conv(channels_in, channels_out, 1, stride=stride, padding=0, **common) if reshaped else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = x if self.shortcut is None else self.shortcut(x)
+        return self.outer(self.second(self.inner(self.first(x))) + skip)
+
+
+class ResNet(Network):
+    """A residual network without normalisation layers, for images of any size.
+
+    A 3x3 convolution, stages of residual blocks that double the channels and halve the side, a mean over positions and
+    a linear layer (He, Zhang, Ren, Sun 2016, the form for 32x32 images). Without batch normalisation the gradient of
+    one sample does not depend on the others, which the fictitious updates of local elasticity need.
+
+    Args:
+        in_shape: (channels, height, width) of the input.
+        out_dim: number of outputs.
+        width: channels of the first stage.
+        blocks: residual blocks in each stage; ResNet-18 has (2, 2, 2, 2).
+        parameterization, init, init_std, bias: as in `FCN`; the defaults are torch's own initial laws.
+        generator: CPU generator of the initial draw.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        out_dim: int,
+        width: int = 64,
+        blocks: tuple[int, ...] = (2, 2, 2, 2),
+        parameterization: str = "standard",
+        bias: bool | str = False,
+        output_bias: bool | str = "torch",
+        init: str = "torch",
+        init_std: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.out_dim = out_dim
+        common = {
+            "parameterization": parameterization,
+            "init": init,
+            "init_std": init_std,
+            "generator": generator,
+        }
+        layers: list[nn.Module] = [Conv(in_shape[0], width, 3, bias=bias, **common), Activation("relu")]
+        channels = width
+        for stage, count in enumerate(blocks):
+            for block in range(count):
+                wider = width * 2**stage
+                layers.append(_Residual(channels, wider, 2 if stage and not block else 1, {"bias": bias, **common}))
+                channels = wider
+        self.features = nn.Sequential(*layers)
+        self.readout = Linear(channels, out_dim, bias=output_bias, **common)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""
+        return squeeze_single(self.readout(self.features(x).mean(dim=(-2, -1))), self.out_dim)
+
+
+class ResNet18(ResNet):
+    """ResNet-18 without normalisation: `ResNet` with two blocks in each of four stages.
+
+    Args:
+        in_shape, out_dim, width: as in `ResNet`.
+        norm: None; the chapters use no normalisation layer.
+        options: passed to `ResNet`.
+
+    Raises:
+        InputError: `norm` is not None.
+    """
+
+    def __init__(self, in_shape: tuple[int, int, int], out_dim: int, width: int = 64, norm: None = None, **options):
+        if norm is not None:
+            raise InputError(f"norm: expected None, got {norm!r}; this ResNet-18 has no normalisation layers")
+        super().__init__(in_shape, out_dim, width, (2, 2, 2, 2), **options)
+
+
+class _PreActivated(nn.Module):
+    """A wide residual block, x + conv(s(conv(s(x)))), with an optional normalisation before each activation."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: str | None, common: dict) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(*_normed(channels_in, norm), Activation("relu"))
+        self.first = Conv(channels_in, channels_out, 3, stride=stride, **common)
+        self.inner = nn.Sequential(*_normed(channels_out, norm), Activation("relu"))
+        self.second = Conv(channels_out, channels_out, 3, **common)
+        reshaped = stride != 1 or channels_in != channels_out
+        self.shortcut = Conv(channels_in, channels_out, 1, stride=stride, padding=0, **common) if reshaped else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        entered = self.enter(x)
+        skip = x if self.shortcut is None else self.shortcut(entered)
+        return self.second(self.inner(self.first(entered))) + skip
+
+
+def _normed(channels: int, norm: str | None) -> list[nn.Module]:
+    return [] if norm is None else [GroupNorm(min(8, channels), channels)]
+
+
+class WideResNet(Network):
+    """A wide residual network (Zagoruyko, Komodakis 2016): WRN-depth-widen, with batch normalisation left out.
+
+    A 3x3 convolution to 16 channels, three stages of (depth - 4)/6 pre-activated blocks with 16, 32 and 64 times
+    `widen` channels, the last two halving the side, an activation, a mean over positions and a linear layer.
+
+    Args:
+        in_shape: (channels, height, width) of the input.
+        out_dim: number of outputs c.
+        depth: 6 k + 4: 10, 16, 22, 28, ...
+        widen: widening factor.
+        base: channels before widening.
+        norm: None, or "group" for group normalisation (8 groups) before each activation.
+        parameterization, init, init_std: as in `FCN`; bias: of the convolutions; output_bias: of the linear layer.
+        generator: CPU generator of the initial draw.
+
+    Raises:
+        InputError: a depth that is not 6 k + 4, or an unknown norm.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        out_dim: int = 1,
+        depth: int = 10,
+        widen: int = 10,
+        base: int = 16,
+        norm: str | None = None,
+        parameterization: str = "ntk",
+        bias: bool | str = False,
+        output_bias: bool | str = False,
+        init: str = "normal",
+        init_std: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise InputError(f"depth: expected 10, 16, 22, 28, ... (6 k + 4) for a wide residual network, got {depth}")
+        if norm is not None:
+            choose("norm", norm, ["group"])
+        self.out_dim = out_dim
+        common = {
+            "parameterization": parameterization,
+            "init": init,
+            "init_std": init_std,
+            "generator": generator,
+        }
+        convs = {"bias": bias, **common}
+        layers: list[nn.Module] = [Conv(in_shape[0], base, 3, **convs)]
+        channels = base
+        for stage in range(3):
+            for block in range((depth - 4) // 6):
+                wider = base * widen * 2**stage
+                layers.append(_PreActivated(channels, wider, 2 if stage and not block else 1, norm, convs))
+                channels = wider
+        self.features = nn.Sequential(*layers, *_normed(channels, norm), Activation("relu"))
+        self.readout = Linear(channels, out_dim, bias=output_bias, **common)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""
+        return squeeze_single(self.readout(self.features(x).mean(dim=(-2, -1))), self.out_dim)

@@ -1,0 +1,166 @@
+"""Networks of one architecture side by side: weights as rows of one matrix, all losses and gradients at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from traindyn import losses
+from traindyn.errors import InputError
+from traindyn.learn.train.tracing import record
+
+
+class Stack:
+    """R networks of one architecture, trained together.
+
+    The trainable weights of all runs are the rows of `flat` (R, P); `params[name]` is a view of it of shape
+    (R, *shape). Losses and gradients of all rows come from one pass: the module is mapped over the rows
+    (torch.func.vmap; for a single row it is called plainly), differentiated, and recorded once as a list of tensor
+    operations that is replayed at every step. The replay has no autograd bookkeeping, which is what most of a small
+    network's step costs. A module whose operations cannot be recorded is differentiated afresh at every step.
+    Stacks of the same architecture may share the table `recorded`.
+
+    Args:
+        models: networks of one architecture, already drawn; the first becomes `module`, the template.
+        loss: a name of `losses.LOSSES` or a callable.
+        dtype, device: where the weights lie; floating-point buffers follow.
+        trace: record the step (True), or differentiate afresh at every step (False): needed for a module or a loss
+            whose Python code does something else from one step to the next.
+
+    Raises:
+        InputError: the networks have no trainable weights, or differ in architecture.
+    """
+
+    def __init__(
+        self,
+        models: list[nn.Module],
+        loss: losses.Loss,
+        dtype: torch.dtype,
+        device: torch.device,
+        trace: bool = True,
+    ) -> None:
+        self.loss, self.trace = losses.check(loss), trace
+        models = [model.to(device=device, dtype=dtype) for model in models]
+        self.module, self.runs = models[0], len(models)
+        trainable = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise InputError("the model has no trainable weights")
+        self.shapes = {name: p.shape for name, p in trainable.items()}
+        try:
+            rows = [torch.cat([dict(m.named_parameters())[k].detach().flatten() for k in trainable]) for m in models]
+            self.flat = torch.stack(rows)
+            self.fixed = self._stack_fixed(models)
+        except (KeyError, RuntimeError) as error:
+            raise InputError("the runs' networks differ in architecture; expected the same shapes for all") from error
+        self.params: dict[str, Tensor] = {}
+        start = 0
+        for name, shape in self.shapes.items():
+            stop = start + shape.numel()
+            self.params[name] = self.flat[:, start:stop].view(self.runs, *shape)
+            start = stop
+        self._own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        self.recorded: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
+        self.bind(0)
+
+    def _stack_fixed(self, models: list[nn.Module]) -> dict[str, Tensor]:
+        """Return what the runs do not train, frozen weights and buffers, each with a leading run axis."""
+        tables = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
+        return {k: torch.stack([t[k].detach() for t in tables]) for k in tables[0] if k not in self.shapes}
+
+    def bind(self, run: int) -> nn.Module:
+        """Let `module` hold the weights of one run, without copying them, and return it."""
+        with torch.no_grad():
+            for name, values in (*self.params.items(), *self.fixed.items()):
+                self._own[name].data = values[run]
+        return self.module
+
+    def _one(self, params: dict[str, Tensor], fixed: dict[str, Tensor], X: Tensor) -> Tensor:
+        return functional_call(self.module, {**params, **fixed}, (X,))
+
+    def predict(self, X: Tensor, shared: bool = True) -> Tensor:
+        """Return every run's outputs.
+
+        Args:
+            X: inputs (n, ...) that all runs share, or (R, n, ...) with `shared=False`.
+
+        Returns:
+            outputs of shape (R, n) or (R, n, c).
+        """
+        if self.runs == 1:
+            row = {name: values[0] for name, values in self.params.items()}
+            return self._one(row, {k: v[0] for k, v in self.fixed.items()}, X if shared else X[0])[None]
+        return vmap(self._one, in_dims=(0, 0, None if shared else 0))(self.params, self.fixed, X)
+
+    def batch_losses(self, X: Tensor, y: Tensor, shared: bool = True) -> Tensor:
+        """Return every run's loss, shape (R,), on data as in `losses_and_gradients`."""
+        f = self.predict(X, shared)
+        rows = y.expand(self.runs, *y.shape) if shared else y
+        return torch.stack([losses.value(self.loss, f_run, y_run) for f_run, y_run in zip(f, rows, strict=True)])
+
+    def _step(self, shared: bool) -> Callable[..., tuple[Tensor, ...]]:
+        """Return the function (weights..., fixed..., X, y) -> (losses (R,), gradients...) on plain lists of tensors."""
+        names, held = list(self.params), list(self.fixed)
+
+        def loss_of_run(weights: list[Tensor], fixed: list[Tensor], X: Tensor, y: Tensor) -> Tensor:
+            f = self._one(dict(zip(names, weights, strict=True)), dict(zip(held, fixed, strict=True)), X)
+            return losses.value(self.loss, f, y)
+
+        def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+            *inner, X, y = tensors
+            with torch.enable_grad():
+                weights = [w.detach().requires_grad_() for w in inner[: len(names)]]
+                fixed = inner[len(names) :]
+                if self.runs == 1:
+                    values = loss_of_run(weights, fixed, X, y)
+                else:
+                    axis = None if shared else 0
+                    values = vmap(loss_of_run, in_dims=(0, 0, axis, axis))(weights, fixed, X, y)
+                # the runs do not interact, so the gradient of the sum holds every run's own gradient
+                gradients = torch.autograd.grad(values.sum(), weights, allow_unused=True)
+            moved = (torch.zeros_like(w) if g is None else g for g, w in zip(gradients, weights, strict=True))
+            return (values.detach(), *(g.detach() for g in moved))
+
+        return step
+
+    def losses_and_gradients(self, X: Tensor, y: Tensor, shared: bool = True) -> tuple[Tensor, Tensor]:
+        """Return every run's loss and gradient at the present weights.
+
+        Args:
+            X, y: data that all runs share, (n, ...), or one set per run, (R, n, ...), with `shared=False`.
+
+        Returns:
+            losses of shape (R,) and gradients of shape (R, P), in the order of `flat`.
+        """
+        single = self.runs == 1
+        rows = (*self.params.values(), *self.fixed.values())
+        tensors = [values[0] for values in rows] if single else list(rows)
+        tensors += [X[0], y[0]] if single and not shared else [X, y]
+        key = (self.runs, X.shape, y.shape, shared)
+        if key not in self.recorded:
+            step = self._step(shared)
+            self.recorded[key] = record(step, tensors) if self.trace else step
+        values, *gradients = self.recorded[key](*tensors)
+        return values.reshape(self.runs), torch.cat([g.reshape(self.runs, -1) for g in gradients], 1)
+
+    def bytes_per_run(self, X: Tensor, y: Tensor) -> int:
+        """Return how many bytes one run's step keeps alive: what backpropagation saves, weights and gradient.
+
+        Args:
+            X, y: one run's batch, without a run axis.
+        """
+        saved: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            saved[storage._cdata] = storage.nbytes()
+            return tensor
+
+        own = {p.untyped_storage()._cdata for p in self._own.values()} | {X.untyped_storage()._cdata}
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            losses.value(self.loss, self.bind(0)(X), y)
+        kept = sum(size for storage, size in saved.items() if storage not in own)
+        return kept + 2 * self.flat[0].numel() * self.flat.element_size()

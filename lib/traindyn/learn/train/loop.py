@@ -1,0 +1,297 @@
+"""The training loop: R runs together, step by step, with nothing read back to the host inside a block of steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from traindyn import losses
+from traindyn.compute import chunk_size
+from traindyn.errors import InputError
+from traindyn.learn.train.ensemble import Stack
+from traindyn.learn.train.history import Recorder
+from traindyn.learn.train.optim import Rule
+from traindyn.learn.train.probes import State
+from traindyn.learn.train.sampling import Feed
+from traindyn.learn.train.schedules import Cyclical, Plan
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a run ends before its last step. Looked at in recorded steps only (divergence: at every step).
+
+    Args:
+        loss: stop when the recorded training loss is at most this.
+        diverged: a run whose loss exceeds this, or is not finite, has diverged.
+        when: State -> truth value (a tensor stays on the device); stop when it is true.
+    """
+
+    loss: float | None = None
+    diverged: float = math.inf
+    when: Callable[[State], Any] | None = None
+
+    @classmethod
+    def of(cls, stop: Any) -> Stop:
+        """Return `stop` as a `Stop`: None, a `Stop`, a number (the loss), or a function (`when`).
+
+        Raises:
+            InputError: it is none of these.
+        """
+        if stop is None or isinstance(stop, Stop):
+            return stop or cls()
+        if callable(stop):
+            return cls(when=stop)
+        if isinstance(stop, int | float) and not isinstance(stop, bool):
+            return cls(loss=float(stop))
+        raise InputError(f"stop: expected None, a loss, a function of the state or Stop(...), got {stop!r}")
+
+
+@dataclass
+class Outcome:
+    """How R runs ended: the recorder, and per run the word, the last step and the loss there."""
+
+    recorder: Recorder
+    words: list[str]
+    ends: np.ndarray
+    end_loss: np.ndarray
+    wall: float
+
+
+class Loop:
+    """R runs that train together.
+
+    Args:
+        stack: their networks.
+        feed: their data.
+        plans: one rate plan per run.
+        seeds: one seed per run.
+        rule: the optimiser.
+        stop: when to end early.
+        recorder: takes the rows.
+        steps: number of updates.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        feed: Feed,
+        plans: list[Plan],
+        seeds: list[int],
+        rule: Rule,
+        stop: Stop,
+        recorder: Recorder,
+        steps: int,
+    ) -> None:
+        self.stack, self.feed, self.plans, self.seeds = stack, feed, plans, seeds
+        self.rule, self.stop, self.recorder, self.steps = rule, stop, recorder, steps
+        self.buffers = rule.start(stack.flat)
+        self.start_flat = stack.flat.clone()
+        self.active = torch.ones(stack.runs, dtype=torch.bool, device=stack.flat.device)
+        self.rates: float | Tensor = math.nan  # of the coming update: a number if all runs share it, else (R, 1)
+        self.first = 0
+        self.bad_at = np.full(stack.runs, -1)
+        self.bad_loss = np.full(stack.runs, np.nan)
+        self.wall = 0.0
+        self._sample_bytes = 0
+
+    # --- the state that probes, rates and stop rules see
+
+    def _named(self, flat: Tensor, run: int | None) -> dict[str, Tensor]:
+        sizes = [shape.numel() for shape in self.stack.shapes.values()]
+        parts = zip(self.stack.shapes.items(), flat.split(sizes, 1), strict=True)
+        return {name: part.view(-1, *shape) if run is None else part[run].view(shape) for (name, shape), part in parts}
+
+    def state(self, run: int | None, step: int, loss: Tensor | None) -> State:
+        """Return the state of one run, or of all with a leading axis (None)."""
+        stack, feed = self.stack, self.feed
+        chosen = feed.indices(step)
+        rates = self.rates
+        if run is None:
+            X, y, shared = feed.batch(step) if feed.streams else (feed.X, feed.y, feed.shared)
+            return State(
+                model=stack.bind(0),
+                X=X,
+                y=y,
+                step=step,
+                seed=tuple(self.seeds),
+                lr=rates.squeeze(1) if isinstance(rates, Tensor) else rates,
+                batch=chosen,
+                loss=loss,
+                loss_name=stack.loss,
+                params=stack.params,
+                initial=self._named(self.start_flat, None),
+                predict=stack.predict if shared else lambda Z: stack.predict(Z, shared=Z is not X),
+                shared=shared,
+            )
+        X, y = feed.of_run(run, step)
+        model = stack.bind(run)
+        return State(
+            model=model,
+            X=X,
+            y=y,
+            step=step,
+            seed=self.seeds[run],
+            lr=rates[run, 0] if isinstance(rates, Tensor) else rates,
+            batch=None if chosen is None else chosen[run],
+            loss=None if loss is None else loss[run],
+            loss_name=stack.loss,
+            params={name: values for name, values in model.named_parameters() if values.requires_grad},
+            initial=self._named(self.start_flat, run),
+            predict=model,
+        )
+
+    def training_loss(self) -> Tensor:
+        """Return every run's loss on its whole training set, shape (R,), in parts that fit the memory budget."""
+        stack, feed = self.stack, self.feed
+        if callable(stack.loss):
+            return stack.batch_losses(feed.X, feed.y, feed.shared)
+        if not self._sample_bytes:
+            X, y = feed.of_run(0, 0)
+            few = min(16, feed.n)
+            self._sample_bytes = stack.bytes_per_run(X[:few], y[:few]) * stack.runs // few
+        size = chunk_size(self._sample_bytes, feed.n, feed.device)
+        axis = 0 if feed.shared else 1
+        sums: list[Tensor] = []
+        k = 1
+        for X, y in zip(feed.X.split(size, axis), feed.y.split(size, axis), strict=True):
+            f = stack.predict(X, feed.shared)
+            k = f.shape[2] if f.ndim > 2 else 1
+            rows = y.expand(stack.runs, *y.shape) if feed.shared else y
+            sums.append(torch.vmap(lambda f_run, y_run: losses.total(stack.loss, f_run, y_run))(f, rows))
+        return torch.stack(sums).sum(0) / losses.divisor(stack.loss, feed.n, k)
+
+    # --- rates
+
+    def _enter(self, step: int) -> None:
+        """Let the rates that enter at `step` hold from now on."""
+        entering = [plan.entering(step) for plan in self.plans]
+        if all(rate is None for rate in entering):
+            return
+        before = self.rates
+        values = []
+        for run, rate in enumerate(entering):
+            if rate is None:
+                rate = before[run, 0] if isinstance(before, Tensor) else before
+            elif callable(rate):
+                with torch.enable_grad():
+                    rate = rate(self.state(run, step, None))
+            values.append(rate)
+        self._set_rates(values)
+
+    def _set_rates(self, values: list[Any]) -> None:
+        numbers = [value for value in values if not isinstance(value, Tensor)]
+        if len(numbers) == len(values) and len(set(numbers)) == 1:
+            self.rates = float(numbers[0])
+            return
+        like = {"dtype": self.stack.flat.dtype, "device": self.stack.flat.device}
+        self.rates = torch.stack([torch.as_tensor(value, **like).detach().reshape(1) for value in values])
+
+    def _rule_rates(self, step: int) -> None:
+        """Ask the schedule for the rates of update `step`."""
+        schedule = self.plans[0].rule
+        if isinstance(schedule, Cyclical):
+            self.rates = schedule.at(step)
+        elif schedule is not None and step % getattr(schedule, "every", 1) == 0:
+            with torch.enable_grad():
+                self._set_rates([schedule(self.state(run, step, None)) for run in range(self.stack.runs)])
+
+    # --- the loop
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        changes = {step for plan in self.plans for step, _ in plan.changes}
+        start = self.first
+        while start < self.steps:
+            stop = min([self.steps, start + self.feed.block_steps, *(step for step in changes if step > start)])
+            yield start, stop
+            start = stop
+
+    def _note(self, step: int, batch_loss: Tensor) -> None:
+        """Record a row, call the probes and mark the runs whose stop rule holds."""
+        known = self.feed.full_batch or self.feed.streams
+        if known or self.recorder.wants_loss(step):
+            full = batch_loss if known else self.training_loss()
+        else:
+            full = batch_loss.new_full((self.stack.runs,), math.nan)
+        rates = self.rates
+        rate = rates.squeeze(1) if isinstance(rates, Tensor) else batch_loss.new_full((1,), rates)
+        if self.stop.loss is not None:
+            self.active = self.active & ~(full <= self.stop.loss)
+        if self.stop.when is not None:
+            ended = [self.stop.when(self.state(run, step, full)) for run in range(self.stack.runs)]
+            ended = torch.stack([torch.as_tensor(e, device=full.device).bool().reshape(()) for e in ended])
+            self.active = self.active & ~ended
+        self.recorder.row(step, loss=full, batch_loss=batch_loss, rate=rate, stop=~self.active)
+        self.recorder.look(
+            step, lambda run: self.state(run, step, full), lambda: self.stack.flat.isfinite().all(1).cpu().numpy()
+        )
+
+    def _update(self, step: int) -> Tensor:
+        """Note the state, make update `step`, and return the batch losses (R,) before it."""
+        X, y, shared = self.feed.batch(step)
+        values, gradients = self.stack.losses_and_gradients(X, y, shared)
+        self._rule_rates(step)
+        if self.recorder.due(step):
+            self._note(step, values)
+        rates = self.rates
+        if self.stop.loss is not None or self.stop.when is not None:
+            # a stopped run keeps its weights: it moves at rate zero while the others go on
+            rates = rates * self.active.to(values.dtype)[:, None]
+        self.rule.move(self.stack.flat, gradients, self.buffers, rates, step)
+        return values
+
+    def _mark_diverged(self, start: int, batch_losses: list[Tensor]) -> None:
+        """Find the runs that diverged in a block that began at `start`: the only read from the device."""
+        values = torch.stack(batch_losses).cpu().numpy()
+        bad = ~(values <= self.stop.diverged) | ~np.isfinite(values)
+        for run in np.flatnonzero(bad.any(0) & (self.bad_at < 0)):
+            at = int(bad[:, run].argmax())
+            self.bad_at[run], self.bad_loss[run] = start + at, values[at, run]
+
+    def _stopped(self) -> np.ndarray:
+        """Return the step at which each run's stop rule held first, or -1."""
+        if not self.recorder.steps:
+            return np.full(self.stack.runs, -1)
+        flags = torch.stack(self.recorder.rows["stop"]).cpu().numpy()
+        return np.where(flags.any(0), np.asarray(self.recorder.steps)[flags.argmax(0)], -1)
+
+    def _all_ended(self) -> bool:
+        return bool(((self.bad_at >= 0) | (self._stopped() >= 0)).all())
+
+    def run(self, after_block: Callable[[int, Loop], None] = lambda done, loop: None) -> Outcome:
+        """Train to the end, from where the loop stands.
+
+        Args:
+            after_block: called with the number of updates made in a block and this loop, after the block.
+
+        Returns:
+            the outcome of every run.
+        """
+        began = time.perf_counter() - self.wall
+        with torch.no_grad():
+            for start, stop in self._blocks():
+                if self._all_ended():
+                    break
+                self.feed.prepare(start, stop)
+                self._enter(start)
+                self._mark_diverged(start, [self._update(step) for step in range(start, stop)])
+                self.first, self.wall = stop, time.perf_counter() - began
+                after_block(stop - start, self)
+            if not self._all_ended():
+                self.feed.prepare(self.steps, self.steps + 1)
+                self._enter(self.steps)
+                values = self.stack.batch_losses(*self.feed.batch(self.steps))
+                self._rule_rates(self.steps)
+                self._note(self.steps, values)
+                self._mark_diverged(self.steps, [values])
+        stopped = self._stopped()
+        diverged = (self.bad_at >= 0) & ((stopped < 0) | (self.bad_at <= stopped))
+        ends = np.where(diverged, self.bad_at, np.where(stopped >= 0, stopped, self.steps))
+        words = np.where(diverged, "diverged", np.where(stopped >= 0, "stopped", "finished")).tolist()
+        return Outcome(self.recorder, words, ends, self.bad_loss, time.perf_counter() - began)

@@ -1,0 +1,27 @@
+"""Catapults in GD and SGD: experiments, evidence, drawings."""
+
+from traindyn.studies.catapults import (
+    evidence_gd,
+    evidence_sgd,
+    figures,
+    gd,
+    one_step,
+    planted,
+    sgd,
+    tasks,
+    theory,
+    watcher,
+)
+
+__all__ = [
+    "evidence_gd",
+    "evidence_sgd",
+    "figures",
+    "gd",
+    "one_step",
+    "planted",
+    "sgd",
+    "tasks",
+    "theory",
+    "watcher",
+]

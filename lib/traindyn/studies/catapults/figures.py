@@ -1,0 +1,319 @@
+"""How the chapter on catapults draws: loss, kernel and loss by eigenspace, the archived run below the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from pandas.io.formats.style import Styler
+
+from traindyn.report import plots
+from traindyn.report.cards import rich
+from traindyn.report.chapter import Chapter
+from traindyn.studies.catapults import tasks
+
+KEPT = ["seed", "step", "loss", "norm", "rate", "ratio", "start"]
+
+
+def kept(frame: pd.DataFrame, space: int) -> pd.DataFrame:
+    """Return what a figure draws of a run, the steps after a divergence left out: the table behind it."""
+    return frame.loc[frame["loss"] <= tasks.DIVERGED, [*KEPT, f"lead_{space}", f"rest_{space}"]]
+
+
+def typical(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the run of the first seed that ends below its initial loss; of the first seed if there is none."""
+    ends = frame.groupby("seed")["loss"].agg(lambda loss: loss.iloc[-1] < loss.iloc[0])
+    return frame[frame["seed"] == (ends.idxmax() if ends.any() else frame["seed"].iloc[0])]
+
+
+def split(run: pd.DataFrame, space: int) -> pd.DataFrame:
+    """Return the loss of one run and its two parts as a tidy table: step, part, loss."""
+    names = {"loss": "all", f"lead_{space}": f"{space} leading", f"rest_{space}": "rest"}
+    parts = [run[["step"]].assign(part=name, loss=run[column]) for column, name in names.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
+    """Draw one row of three panels per run: loss and ||K|| of every seed, and the loss by eigenspace of one.
+
+    Args:
+        runs: name in front of the panel titles ("" for none) -> table of `kept`.
+        space: number of leading directions s.
+    """
+    words = ("loss", "relative kernel norm", f"by eigenspace, s = {space}")
+    titles = [f"{name}: {word}" if name else word for name in runs for word in words]
+    fig, axes = plots.panels(len(runs), 3, height=2.9 if len(runs) == 1 else 2.4, titles=titles)
+    for index, frame in enumerate(runs.values()):
+        one, two, three = axes[3 * index : 3 * index + 3]
+        by_seed = frame.assign(seed=frame["seed"].astype(str))
+        by_seed["relative"] = by_seed["norm"] / by_seed.groupby("seed")["norm"].transform("first")
+        plots.curves(one, by_seed, "step", "loss", "seed", log="y", legend="seed")
+        plots.curves(two, by_seed, "step", "relative", "seed", ylabel=r"$\|K\|/\|K_{w_0}\|$", log="y", legend=False)
+        one_run = typical(frame)
+        alike = frame.groupby("step")["ratio"].agg(lambda ratio: ratio.max() - ratio.min()).max() < 1e-3
+        for _, run in [(0, one_run)] if alike else frame.groupby("seed"):
+            two.step(run["step"], 1 / run["ratio"], where="post", color="0.25", linewidth=1.2, linestyle=(0, (1, 1.5)))
+        plots.curves(three, split(one_run, space), "step", "loss", "part", log="y")
+    _label(axes)
+    return fig
+
+
+def show(
+    ch: Chapter, name: str, frame: pd.DataFrame, size: SimpleNamespace, space: int, says: str, experiment: str = ""
+) -> None:
+    """Show a run as a figure of the chapter, with the archived run below it where there is one.
+
+    Args:
+        ch: the chapter.
+        name: of the figure.
+        frame: of `tasks.follow`.
+        size: of the run.
+        space: number of leading directions s.
+        says: first sentence of the caption.
+        experiment: name of the archived run's sizes; the figure's name if empty.
+    """
+    data, older = kept(frame, space), ch.archived(name)
+    runs, words = {"": data}, [says, tasks.about(frame, size)]
+    if older is not None:
+        runs = {"this run": data, "archived": older}
+        words += ["Below, the archived run:", tasks.about(older, ch.archived_size(experiment or name))]
+    words.append(
+        f"Dotted: the norm at which the rate is critical. By eigenspace: seed {typical(data)['seed'].iloc[0]}."
+    )
+    ch.figure(
+        name,
+        rows(runs, space),
+        caption=" ".join(words),
+        alt="Against the step: training loss of every seed, norm of the kernel with the critical norm dotted, and the "
+        f"loss of one seed in the {space} leading and in all other directions.",
+        data=data,
+    )
+
+
+def show_nets(
+    ch: Chapter, name: str, runs: Mapping[str, tuple[pd.DataFrame, SimpleNamespace]], space: int, says: str
+) -> None:
+    """Show runs of several networks as one figure, a row for each; arguments as in `show`."""
+    parts = {net: kept(frame, space) for net, (frame, _) in runs.items()}
+    words = [says, *(f"{net}: {tasks.about(frame, size)}" for net, (frame, size) in runs.items())]
+    drawn, older = dict(parts), ch.archived(name)
+    if older is not None:
+        drawn |= {f"archived {net}": part for net, part in older.groupby("network", sort=False)}
+        words.append("Below, the archived runs of wider networks on CIFAR-10.")
+    ch.figure(
+        name,
+        rows(drawn, space),
+        caption=" ".join([*words, "Dotted: the norm at which the rate is critical."]),
+        alt="One row per network, against the step: training loss, norm of the kernel, loss by eigenspace.",
+        data=pd.concat([part.assign(network=net) for net, part in parts.items()]),
+    )
+
+
+def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw per run the critical rate of every batch beside the rate in use, and the loss (first seed; Figure 4.6a)."""
+    words = ("critical rate of each batch", "loss")
+    fig, axes = plots.panels(len(runs), 2, height=2.4, titles=[f"{name}: {word}" for name in runs for word in words])
+    for index, frame in enumerate(runs.values()):
+        one = frame[frame["seed"] == frame["seed"].iloc[0]]
+        left, right = axes[2 * index : 2 * index + 2]
+        plots.points(left, one, "step", "batch_critical", ylabel=r"$b/\|K_{batch}\|$", log="y")
+        plots.level(left, one["rate"].iloc[0], r"rate $\eta$")
+        plots.curves(right, one, "step", "loss", log="y")
+    _label(axes)
+    return fig
+
+
+def archived(ch: Chapter, name: str, draw: Callable[[pd.DataFrame], Figure], says: str) -> None:
+    """Show the archived run's figure of the same name, where there is one, drawn by the same function."""
+    table = ch.archived(name)
+    if table is not None:
+        alt = "The panels of the previous figure, from the archived run."
+        ch.figure(
+            f"{name}-archived", draw(table), caption=f"The same from the archived run: {says}", alt=alt, data=table
+        )
+
+
+def survival(frame: pd.DataFrame) -> Figure:
+    """Draw where training ends against the rate, one panel per model; crosses on top: seeds that diverged."""
+    models = list(frame["model"].unique())
+    fig, axes = plots.panels(1, len(models), titles=models, sharey=True)
+    for ax, model in zip(axes, models, strict=True):
+        table = frame[frame["model"] == model]
+        plots.points(
+            ax, table, "ratio", "final", xlabel="rate / critical rate", ylabel="final / initial loss", log="xy"
+        )
+        gone = table[table["diverged"]]
+        ax.plot(gone["ratio"], [3.0] * len(gone), "x", color=plots.PALETTE[3], label="diverged")
+        plots.level(ax, 0.1, "trained")
+        _ticks(ax, [ratio for ratio in sorted(table["ratio"].unique()) if ratio != 6.5])  # its label would touch 8
+    return fig
+
+
+def slips(ch: Chapter) -> Styler:
+    """Return the errata of the chapter's ledger as a table that links to their cells."""
+    rows = [
+        (f'{rich(c.where)} ({e.status}, <a href="#{e.evidence}">cell</a>)', rich(e.printed), rich(e.right))
+        for c in ch.claims.values()
+        for e in c.errata
+    ]
+    table = pd.DataFrame(rows, columns=["place", "printed", "we find"]).style.hide()
+    table.set_properties(**{"text-align": "left", "vertical-align": "top", "white-space": "normal"})
+    for column, width in (("place", "8rem"), ("printed", "11rem"), ("we find", "13rem")):
+        table.set_properties(subset=[column], **{"min-width": width})
+    return table
+
+
+def differing(ch: Chapter) -> Styler:
+    """Return the claims that fail or need a correction in this run as a table, with what was tried."""
+    rows = [
+        (claim_id.split(".", 1)[1], record["verdict"], rich(ch.claims[claim_id].tried or "–"))
+        for claim_id, record in ch.records.items()
+        if record["verdict"] in ("fails", "holds with correction")
+    ]
+    table = pd.DataFrame(rows, columns=["claim", "verdict here", "what was tried"]).style.hide()
+    return table.set_properties(**{"text-align": "left", "vertical-align": "top"})
+
+
+def by_width(frame: pd.DataFrame, column: str, ylabel: str) -> Figure:
+    """Draw a column against the width, one line per depth, both scales logarithmic."""
+    fig, (ax,) = plots.panels(1, 1)
+    plots.curves(ax, frame, "width", column, "depth", band="range", log="xy", legend="depth", ylabel=ylabel)
+    _ticks(ax, sorted(frame["width"].unique()))
+    return fig
+
+
+def shares(frame: pd.DataFrame) -> Figure:
+    """Draw what the complement of the s leading directions carries of the rise, and how often it rises, against s."""
+    fig, axes = plots.panels(1, 2)
+    words = {
+        "share": r"share of the rise in $\mathcal{L}_{>s}$",
+        "steps_up": r"steps at which $\mathcal{L}_{>s}$ rises",
+    }
+    for ax, (column, word) in zip(axes, words.items(), strict=True):
+        log = "xy" if column == "share" else "x"
+        plots.curves(ax, frame, "s", column, "run", band="range", log=log, ylabel=word, legend=column == "share")
+        _ticks(ax, sorted(frame["s"].unique()))
+    return fig
+
+
+def schedule(phases: Sequence[tuple[int, float]]) -> tuple[str, str]:
+    """Return the ratios and the first steps of a schedule as text for a caption."""
+    return ", ".join(f"{ratio:g}" for _, ratio in phases), ", ".join(str(step) for step, _ in phases)
+
+
+def planted(run: pd.DataFrame) -> Figure:
+    """Draw the loss of one run of the planted sample, the steps that use it marked (Figure 4.5)."""
+    fig, (ax,) = plots.panels(1, 1)
+    plots.curves(ax, run, "step", "loss", log="y")
+    at = run[run["star"] > 0]
+    over = at["rate"] > at["critical"]
+    for part, marker, label in ((at[over], "s", "planted, super-critical"), (at[~over], "o", "planted, sub-critical")):
+        ax.plot(part["step"], part["loss"], marker, ms=5, color=plots.PALETTE[1 + (marker == "o")], label=label)
+    ax.legend(fontsize=8.5)
+    return fig
+
+
+def seen(slow: pd.DataFrame, high: pd.DataFrame) -> pd.DataFrame:
+    """Return the table behind `thresholds` for a run at a low and one at a high rate."""
+    columns = ["seed", "step", "loss", "rate", "batch_critical"]
+    return pd.concat([slow[columns].assign(run="low rate"), high[columns].assign(run="high rate")])
+
+
+def match(rates: pd.DataFrame) -> Figure:
+    """Draw match rate, base rate and excursion view of every run and seed, one panel per pair of share and base.
+
+    Bars mark the means over seeds.
+    """
+    pairs = {"rises": ("match", "base"), "excursions": ("excursions", "windows")}
+    words = {
+        "match": "of the rises",
+        "base": "of all steps",
+        "excursions": "of the excursions",
+        "windows": "of stretches",
+    }
+    fig, axes = plots.panels(1, 2, titles=["rises", "excursions"], sharey=True)
+    for ax, columns in zip(axes, pairs.values(), strict=True):
+        tidy = rates.melt(id_vars=["run", "seed"], value_vars=list(columns), var_name="share", value_name="value")
+        tidy["share"] = tidy["share"].map(words)
+        plots.points(ax, tidy, "value", "run", "share", xlabel="share with a super-critical batch", ylabel="")
+        for colour, share in zip(plots.PALETTE, tidy["share"].unique(), strict=False):
+            means = tidy[tidy["share"] == share].groupby("run", sort=False)["value"].mean()
+            ax.plot(means, means.index, "|", ms=16, mew=2, color=colour)
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_ylim(-1.3, rates["run"].nunique() - 0.6)  # an empty row for the legend
+        ax.legend(loc="lower center", ncols=2, fontsize=8.5)
+    return fig
+
+
+def diagonal(frame: pd.DataFrame) -> Figure:
+    """Draw b/||K_batch|| against the exact threshold of the batch, per network, with the diagonal (Figure C.1)."""
+    fig, (ax,) = plots.panels(1, 1)
+    words = {"xlabel": r"$2/\lambda_{\max}$ of the batch's Hessian", "ylabel": r"$b/\|K_{batch}\|$"}
+    plots.points(ax, frame, "exact", "kernel", "network", log="xy", **words)
+    ends = [frame["exact"].min(), frame["exact"].max()]
+    ax.plot(ends, ends, color="0.5", linewidth=1)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    return fig
+
+
+def batches(norms: pd.DataFrame, trained: pd.DataFrame, sizes: Sequence[int]) -> Figure:
+    """Draw ||K_b||/b of random batches, and super-critical steps per epoch, against the batch size."""
+    fig, (left, right) = plots.panels(1, 2)
+    plots.points(left, norms, "b", "value", log="xy", xlabel="batch size b", ylabel=r"$\|K_b\|/b$")
+    plots.level(left, 2 * norms["whole"].mean(), r"$1/\eta$ at $\eta=\eta_{crit}/2$")
+    words = {"xlabel": "batch size b", "ylabel": "super-critical steps per epoch"}
+    plots.curves(right, trained, "b", "per_epoch", band="range", log="x", **words)
+    for ax in (left, right):
+        _ticks(ax, sizes)
+    _label([left])
+    return fig
+
+
+def watcher(compared: Mapping[str, pd.DataFrame], answers: Mapping[str, Mapping]) -> Figure:
+    """Draw the test loss of constant rates and of the optimiser that watches, one panel per task.
+
+    Means stand only where no seed diverged; a cross marks a rate at which some did.
+    """
+    fig, axes = plots.panels(1, len(compared), titles=list(compared))
+    words = {"xlabel": "constant rate / critical rate", "ylabel": "test loss"}
+    for ax, (name, table) in zip(axes, compared.items(), strict=True):
+        constant = table[table["method"] == "constant"]
+        whole = constant[constant.groupby("ratio")["test"].transform("count") == constant["seed"].nunique()]
+        plots.curves(ax, whole, "ratio", "test", band="range", log="x", **words)
+        gone = sorted(set(constant["ratio"]) - set(whole["ratio"]))
+        top = ax.get_ylim()[1]
+        ax.plot(gone, [top] * len(gone), "x", color=plots.PALETTE[3], label="diverged in some seed", clip_on=False)
+        watched = table.loc[table["method"] == "watcher", "test"].dropna()
+        seeds = [answers[name]["best"]] * len(watched)
+        ax.plot(seeds, watched, "^", ms=4, color=plots.PALETTE[2], label="watcher, each seed")
+        ax.legend(fontsize=8.5)
+        _ticks(ax, sorted(constant["ratio"].unique()))
+    return fig
+
+
+def _label(axes: Sequence[Axes]) -> None:
+    """Label logarithmic axes of y that span little by plain numbers, where matplotlib's own labels collide.
+
+    All lose their minor ticks, which take a good part of the time of drawing.
+    """
+    for ax in axes:
+        low, high = ax.get_ylim()
+        if ax.get_yscale() != "log":
+            continue
+        ax.yaxis.set_minor_locator(NullLocator())
+        if high < 60 * low:
+            ax.yaxis.set_major_locator(MaxNLocator(4) if high < 4 * low else LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _ticks(ax: Axes, at: Sequence[float]) -> None:
+    """Put ticks at these values of x and nowhere else."""
+    ax.set_xticks(at, [f"{value:g}" for value in at])
+    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)

@@ -1,0 +1,233 @@
+"""One sample with a critical rate of its own (Figure 4.5), and how the batch size moves the batch's critical rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from traindyn.compute import generator
+from traindyn.learn import data
+from traindyn.learn.models import TwoLayer
+from traindyn.learn.train import Probe, State, Stop, fit
+from traindyn.measure.ntk import empirical_ntk
+from traindyn.studies.catapults.tasks import DIVERGED, TRACED, network, task, top_norm
+
+THRESHOLDS = (0.01, 0.05, 0.1, 0.2)  # one-step rises, relative to the loss, that may be called a spike
+FLOOR = 1e-3  # a spike also rises by at least this share of the initial loss
+STAR = 0  # the sample that is scaled
+
+
+def planted_task(seed: int, n: int, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Return n points on the unit sphere in n dimensions with label 1; sample `STAR` and its label times `scale`."""
+    X, y = data.sphere(n, n, seed=seed, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
+    X[STAR], y[STAR] = scale * X[STAR], scale
+    return X.to(dtype), y.to(dtype)
+
+
+def planted(
+    seeds: Sequence[int], size: SimpleNamespace, places: Sequence[float], dtype: torch.dtype, device: Any
+) -> pd.DataFrame:
+    """Train a two-layer ReLU network with fixed output weights, +1 or -1, by SGD with batch size one.
+
+    With signs the critical rate of a sample is proportional to 1 / |x|^2 up to O(1/sqrt(width)), as the thesis says.
+
+    Args:
+        seeds: one run per place each.
+        size: attributes n, width, steps.
+        places: where the rate lies between the critical rate of the planted sample (0) and the lowest of all others
+            (1), on a logarithmic scale.
+        dtype, device: of the training.
+
+    Returns:
+        One row per seed, place and step: loss, rate, critical (of the drawn sample), star (it is the planted one),
+        residual (of the drawn sample), low (critical rate of the planted sample at the start over the mean of the
+        others).
+    """
+
+    def look(state: State) -> dict[str, Tensor]:
+        X, y = state.X[state.batch], state.y[state.batch]
+        with torch.no_grad():
+            own = empirical_ntk(state.model, X)[0, 0]
+            residual = (state.predict(X) - y)[0]
+        return {"critical": 1 / own, "star": (state.batch[0] == STAR).to(own), "residual": residual}
+
+    frames = []
+    for seed in seeds:
+        X, y = (t.to(device) for t in planted_task(seed, size.n, dtype=dtype))
+        model = TwoLayer(size.n, size.width, train="first", outer="sign").to(dtype)
+        model.reset(generator(seed, "init"))
+        own = 1 / torch.diagonal(empirical_ntk(model, X))
+        others = torch.cat([own[:STAR], own[STAR + 1 :]])
+        rates = [(own[STAR] ** (1 - place) * others.min() ** place).item() for place in places]
+        run = fit(
+            TwoLayer(size.n, size.width, train="first", outer="sign"),
+            X,
+            y,
+            lr=rates,
+            batch_size=1,
+            steps=size.steps,
+            stop=Stop(diverged=DIVERGED),
+            probes={"look": Probe(look)},
+            seeds=[seed],
+            dtype=dtype,
+            progress=False,
+        )
+        frame = run.frame.assign(low=(own[STAR] / others.mean()).item())
+        frame["place"] = frame["run"].map(dict(enumerate(places)))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def planted_readings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Read every run of `planted`.
+
+    Returns:
+        One row per seed and place: low, exact (every super-critical step uses the planted sample), raises (share of
+        the super-critical steps with residual above 0.1 that raise the loss by more than 1 % of the initial one; the
+        planted sample's first three visits are left out; NaN if there is none), crosstalk (steps with another sample
+        that raise the loss at all), literal (super-critical exactly where the loss rises), over (super-critical
+        steps), and for each threshold of `THRESHOLDS` precision_p and recall_p of the event "super-critical" for
+        "spike".
+    """
+    rows = []
+    for (seed, place), run in frame.groupby(["seed", "place"]):
+        loss = run["loss"].to_numpy()
+        change = np.diff(loss)
+        over = (run["rate"] > run["critical"]).to_numpy()[:-1]
+        star = (run["star"] > 0.5).to_numpy()[:-1]
+        visits = np.cumsum(star)
+        telling = over & (run["residual"].abs().to_numpy()[:-1] > 0.1) & (visits > 3)
+        row = {
+            "seed": seed,
+            "place": place,
+            "low": run["low"].iloc[0],
+            "exact": bool(star[over].all()),
+            "raises": float((change[telling] > 0.01 * loss[0]).mean()) if telling.any() else math.nan,  # NaN: no case
+            "over": int(over.sum()),
+            "crosstalk": int(((change > 0) & ~star).sum()),
+            "literal": bool((over == (change > 0)).all()),
+        }
+        for threshold in THRESHOLDS:
+            spike = (change >= threshold * loss[:-1]) & (change >= FLOOR * loss[0])
+            both = int((spike & over).sum())
+            percent = round(100 * threshold)
+            row[f"spikes_{percent}"] = int(spike.sum())
+            row[f"precision_{percent}"] = both / int(over.sum()) if over.any() else math.nan
+            row[f"recall_{percent}"] = both / int(spike.sum()) if spike.any() else math.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def batch_norms(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:
+    """Return ||K_b||/b at the initial weights for random batches of several sizes.
+
+    Args:
+        seeds: one network and data set each.
+        size: attributes of `catapults.task`, depth, width, sizes, batches.
+        dtype: of the computation.
+
+    Returns:
+        One row per seed, batch size and batch: value; whole: ||K||/n of the whole set.
+    """
+    rows = []
+    for seed in seeds:
+        X, _ = task(seed, size, dtype)
+        model = network(size).to(dtype)
+        model.reset(generator(seed, "init"))
+        K = empirical_ntk(model, X).double()
+        whole = torch.linalg.eigvalsh(K)[-1].item() / len(X)
+        rng = generator(seed, "batches")
+        for b in size.sizes:
+            picks = torch.stack([torch.randperm(len(X), generator=rng)[:b] for _ in range(size.batches)])
+            values = torch.linalg.eigvalsh(K[picks[:, :, None], picks[:, None, :]])[:, -1] / b
+            rows += [{"seed": seed, "b": b, "value": v, "whole": whole} for v in values.tolist()]
+    return pd.DataFrame(rows)
+
+
+def explained(table: pd.DataFrame) -> pd.DataFrame:
+    """Split P(super-critical batch) at half the critical rate into a shift of the mean and a spread.
+
+    A batch is super-critical when eta > b/||K_b||, that is ||K_b||/b > 2 ||K||/n.
+
+    Returns:
+        One row per seed and batch size: mean, std (of ||K_b||/b), probability, by_mean (1 if the mean alone, as a
+        point mass, lies above), by_spread (the probability with this size's spread around the largest size's mean).
+    """
+    rows = []
+    for seed, part in table.groupby("seed"):
+        limit = 2 * part["whole"].iloc[0]
+        centre = part.loc[part["b"] == part["b"].max(), "value"].mean()
+        for b, own in part.groupby("b"):
+            values = own["value"]
+            rows.append(
+                {
+                    "seed": seed,
+                    "b": b,
+                    "mean": values.mean(),
+                    "std": values.std(),
+                    "probability": float((values > limit).mean()),
+                    "by_mean": float(values.mean() > limit),
+                    "by_spread": float((values - values.mean() + centre > limit).mean()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def supercritical_steps(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: Any) -> pd.DataFrame:
+    """Train at half the critical rate with several batch sizes and count the steps with a super-critical batch.
+
+    Args:
+        seeds: one run per batch size each.
+        size: attributes of `catapults.task`, depth, width, sizes, steps.
+        dtype, device: of the training.
+
+    Returns:
+        One row per seed and batch size: share (of the steps), per_epoch (share * n / b), outcome.
+    """
+    rows = []
+    for seed in seeds:
+        X, y = (t.to(device) for t in task(seed, size, dtype))
+        model = network(size).to(dtype)
+        model.reset(generator(seed, "init"))
+        eta = 0.5 * len(X) / torch.linalg.eigvalsh(empirical_ntk(model.to(device), X))[-1].item()
+        for b in size.sizes:
+            flags: list[Tensor] = []
+
+            # asked before every update with its batch at hand, so that only the batch's own kernel is needed
+            def rate(state: State, flags: list[Tensor] = flags, eta: float = eta) -> float:
+                flags.append(top_norm(state.model, state.X[state.batch]) * eta > len(state.batch))
+                return eta
+
+            run = fit(
+                network(size),
+                X,
+                y,
+                lr=eta,
+                schedule=rate,
+                batch_size=b,
+                steps=size.steps,
+                record=[0],
+                stop=Stop(diverged=DIVERGED),
+                seeds=[seed],
+                dtype=dtype,
+                progress=False,
+                trace=size.steps >= TRACED,
+            )
+            share = torch.stack(flags[: size.steps]).double().mean().item()  # the last row asks for a rate, too
+            rows.append(
+                {
+                    "seed": seed,
+                    "b": b,
+                    "share": share,
+                    "per_epoch": share * len(X) / b,
+                    "outcome": run.summary["outcome"].iloc[0],
+                }
+            )
+    return pd.DataFrame(rows)

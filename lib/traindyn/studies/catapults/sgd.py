@@ -1,0 +1,233 @@
+"""What the figures on stochastic gradient descent are read by: rises, spikes, excursions, and the kernel around them.
+
+A row of a run holds the state before update t: the loss L^t on the whole training set, and rate and batch of that
+update. So the rise that update t causes is L^{t+1} - L^t, and it is compared with that batch's critical rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from traindyn.compute import generator
+from traindyn.learn.train import Cyclical, Probe, State, Stop, fit
+from traindyn.measure.ntk import empirical_ntk
+from traindyn.measure.spectrum import hessian_top_eig
+from traindyn.studies.catapults import tasks
+
+SPIKE = 0.1  # a one-step rise by more than this share of the loss is a spike
+PEAK = 1.3  # an excursion counts when its peak exceeds the loss before it by this factor
+WINDOW = 5  # steps after a spike over which the kernel's change is taken
+
+
+def excursions(loss: np.ndarray, peak: float = PEAK) -> list[tuple[int, int]]:
+    """Return the excursions of a loss curve: from a rise until the loss is back at or below its value before.
+
+    Args:
+        loss: curve (T,).
+        peak: excursions whose largest loss is at most this multiple of the value before are left out.
+
+    Returns:
+        [(first, last), ...]: updates first .. last - 1 belong to the excursion; last is T - 1 if it never returns.
+    """
+    found, at = [], 0
+    while at + 1 < len(loss):
+        if not loss[at + 1] > loss[at]:
+            at += 1
+            continue
+        back = np.flatnonzero(loss[at + 1 :] <= loss[at])
+        last = at + 1 + int(back[0]) if len(back) else len(loss) - 1
+        if loss[at : last + 1].max() > peak * loss[at]:
+            found.append((at, last))
+        at = last
+    return found
+
+
+def match(frame: pd.DataFrame) -> pd.DataFrame:
+    """Read Table 4.2 off every seed's run, with what its number has to be compared with.
+
+    Returns:
+        One row per seed: match (share of the rises whose batch had a super-critical rate), base (share of all steps
+        with one), gain (their difference), recall (share of super-critical steps that raise the loss), large (match
+        among rises above 10 %), excursions (share of the excursions with a super-critical step), windows (the same
+        share among all stretches of the run as long as its excursions), count_rises, count_large, count_excursions,
+        steps, final (loss at the end over the initial one).
+    """
+    rows = []
+    for seed, run in frame.groupby("seed"):
+        loss = run["loss"].to_numpy()
+        over = (run["rate"] > run["batch_critical"]).to_numpy()[:-1]
+        change = np.diff(loss) / loss[:-1]
+        rise, large = change > 0, change > SPIKE
+        found = excursions(loss)
+        hit = [bool(over[first:last].any()) for first, last in found]
+        rows.append(
+            {
+                "seed": seed,
+                "match": _mean(over[rise]),
+                "base": _mean(over),
+                "gain": _mean(over[rise]) - _mean(over),
+                "recall": _mean(rise[over]),
+                "large": _mean(over[large]),
+                "excursions": _mean(np.asarray(hit)),
+                "windows": _mean(np.asarray([_windows(over, last - first) for first, last in found])),
+                "count_rises": int(rise.sum()),
+                "count_large": int(large.sum()),
+                "count_excursions": len(found),
+                "steps": len(over),
+                "final": loss[-1] / loss[0],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _windows(over: np.ndarray, length: int) -> float:
+    """Return the share of all stretches of `length` steps that hold a super-critical one."""
+    return float(np.lib.stride_tricks.sliding_window_view(over, length).any(1).mean())
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def around_spikes(frame: pd.DataFrame, draws: int = 2000) -> pd.DataFrame:
+    """Read what the kernel's norm does at spikes, and where in the spectrum these are.
+
+    Returns:
+        One row per seed: spikes, drop (mean relative change of ||K|| over the 5 steps from a spike), drop_high (upper
+        end of its 95 % bootstrap interval), elsewhere (the same mean over windows without a spike), each (share of
+        the spikes after which ||K|| is lower), inside and outside (sums of d log ||K|| over excursions and over all
+        other steps), top_1 and top_5 (mean share of a spike's rise in the leading directions, each counted at most
+        1), rest_rises (share of steps in which L_{>1} rises by more than 10 %), rest_strict (share in which it rises).
+    """
+    rows = []
+    for seed, run in frame.groupby("seed"):
+        loss, norm = run["loss"].to_numpy(), run["norm"].to_numpy()
+        change = np.diff(loss)
+        spike = change > SPIKE * loss[:-1]
+        steps = np.flatnonzero(spike)
+        ahead = np.minimum(np.arange(len(change)) + WINDOW, len(norm) - 1)
+        moved = norm[ahead] / norm[:-1] - 1
+        calm = np.asarray([not spike[t : t + WINDOW].any() for t in range(len(spike))])
+        inside = np.zeros(len(change), bool)
+        for first, last in excursions(loss):
+            inside[first:last] = True
+        log = np.diff(np.log(norm))
+        rest = run["rest_1"].to_numpy()
+        row = {
+            "seed": seed,
+            "spikes": len(steps),
+            "drop": _mean(moved[steps]),
+            "drop_high": _bootstrap_high(moved[steps], draws),
+            "elsewhere": _mean(moved[calm]),
+            "each": _mean(moved[steps] < 0),
+            "inside": float(log[inside].sum()),
+            "outside": float(log[~inside].sum()),
+            "rest_rises": _mean(np.diff(rest) > SPIKE * rest[:-1]),
+            "rest_strict": _mean(np.diff(rest) > 0),
+        }
+        for s in (1, 5):
+            part = np.diff(run[f"lead_{s}"].to_numpy())[steps] / change[steps]
+            row[f"top_{s}"] = _mean(np.minimum(part, 1.0))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _bootstrap_high(values: np.ndarray, draws: int) -> float:
+    """Return the upper end of the 95 % bootstrap interval of the mean."""
+    if len(values) < 2:
+        return math.nan
+    picks = torch.randint(len(values), (draws, len(values)), generator=generator(0, "bootstrap")).numpy()
+    return float(np.quantile(values[picks].mean(1), 0.975))
+
+
+def batch_thresholds(seed: int, size: SimpleNamespace, bias: str, count: int, dtype: torch.dtype) -> np.ndarray:
+    """Return b/||K_batch|| at the initial weights for `count` random batches of size.batch samples."""
+    model = tasks.network(size, bias).to(dtype)
+    model.reset(generator(seed, "init"))
+    X, _ = tasks.task(seed, size, dtype)
+    K = empirical_ntk(model, X).double()
+    rng = generator(seed, "thresholds")
+    picks = torch.stack([torch.randperm(len(X), generator=rng)[: size.batch] for _ in range(count)])
+    blocks = K[picks[:, :, None], picks[:, None, :]]
+    return (size.batch / torch.linalg.eigvalsh(blocks)[:, -1]).numpy()
+
+
+def between(seeds: Sequence[int], size: SimpleNamespace, bias: str, dtype: torch.dtype) -> dict[int, float]:
+    """Return per seed a rate in the middle between the lowest and the median batch threshold, over eta_crit(w_0)."""
+    found = {}
+    for seed in seeds:
+        rates = batch_thresholds(seed, size, bias, 200, dtype)
+        middle = (rates.min() + np.median(rates)) / 2
+        found[seed] = float(middle / tasks.start_critical(seed, size, bias, dtype, "cpu"))
+    return found
+
+
+def hessian_against_kernel(
+    seeds: Sequence[int], size: SimpleNamespace, ratio: float, dtype: torch.dtype, device: Any, bias: str
+) -> pd.DataFrame:
+    """Compare the batch's exact threshold 2/lambda_max(Hessian) with b/||K_batch|| along SGD (Figure C.1).
+
+    Args:
+        seeds: one run each.
+        size: attributes of `tasks.follow`, and every (steps between two looks).
+        ratio: of the rate to the critical one at the start.
+        dtype, device, bias: as in `tasks.follow`.
+
+    Returns:
+        One row per seed and look: step, exact, kernel, gap (|kernel - exact| / exact).
+    """
+
+    def look(state: State) -> dict[str, torch.Tensor]:
+        if not bool(state.loss <= tasks.DIVERGED):
+            nothing = torch.tensor(math.nan, dtype=torch.float64)
+            return {"exact": nothing, "kernel": nothing}
+        X, y = state.X[state.batch], state.y[state.batch]
+        with torch.no_grad():
+            norm = torch.linalg.eigvalsh(empirical_ntk(state.model, X).double())[-1]
+        top = hessian_top_eig(state.model, X, y).value.double()
+        return {"exact": 2 / top, "kernel": len(X) / norm}
+
+    frames = []
+    for seed in seeds:
+        X, y = (t.to(device) for t in tasks.task(seed, size, dtype))
+        run = fit(
+            tasks.network(size, bias),
+            X,
+            y,
+            lr=ratio * tasks.start_critical(seed, size, bias, dtype, device),
+            batch_size=size.batch,
+            steps=size.steps,
+            stop=Stop(diverged=tasks.DIVERGED),
+            probes={"exact": Probe(look, size.every)},
+            seeds=[seed],
+            dtype=dtype,
+            progress=False,
+            trace=size.steps >= tasks.TRACED,
+        )
+        frames.append(run.frame[["seed", "step", "exact", "kernel"]].dropna())
+    found = pd.concat(frames, ignore_index=True)
+    found["gap"] = (found["kernel"] / found["exact"] - 1).abs()
+    return found
+
+
+def cycle(low: float, high: float, period: int) -> Any:
+    """Return a schedule rule for `tasks.follow`: a triangular rate between two multiples of eta_crit(w_0)."""
+    return lambda start: Cyclical(low * start, high * start, period)
+
+
+def cycle_readings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `around_spikes` with a column rising: share of the spikes at a rate above the cycle's mean."""
+    found = around_spikes(frame)
+    shares = []
+    for _, run in frame.groupby("seed"):
+        loss, rate = run["loss"].to_numpy(), run["rate"].to_numpy()
+        spike = np.diff(loss) > SPIKE * loss[:-1]
+        shares.append(_mean(rate[:-1][spike] > (rate.min() + rate.max()) / 2))
+    return found.assign(rising=shares)

@@ -1,0 +1,300 @@
+"""Networks, tasks and the kernel probe of the chapter on catapults: what its figures train, and what they look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from traindyn import losses
+from traindyn.compute import generator
+from traindyn.errors import InputError, choose
+from traindyn.learn import data, models
+from traindyn.learn.models.base import Network
+from traindyn.learn.train import Probe, Run, State, Stop, fit
+from traindyn.measure.ntk import empirical_ntk
+from traindyn.measure.spectrum import critical_lr
+
+BIASES = {"none": False, "zero": "zero", "normal": "normal"}
+NET_NAMES = {
+    "fcn": "fully connected, depth {depth}, width {width}",
+    "torch": "fully connected, PyTorch's parameterisation, depth {depth}, width {width}",
+    "cnn": "convolutional, depth {depth}, {width} channels",
+    "wrn": "residual network of depth 10, {base} channels widened {width} times, no normalisation",
+    "vit": "vision transformer of depth {depth}, {width} features",
+    "myrtle": "Myrtle network of depth 5, {width} channels",
+}
+SPACES = (1, 2, 5, 10)  # numbers of leading directions that are told apart
+DIVERGED = 1e6  # a training loss above this has diverged
+TRACED = 100  # runs of at least so many steps are worth recording as a graph first
+NAMES = {
+    "patches": "patches of two photographs (china, flower)",
+    "digits": "digits of scikit-learn",
+    "mnist5k": "MNIST (5000 images)",
+    "cifar10_lossless4k": "CIFAR-10",
+    "svhn_test_part": "SVHN (part of the test set)",
+    "rank2": "the rank-2 regression task",
+}
+
+
+@lru_cache(maxsize=32)
+def _images(name: str, classes: tuple[Any, ...], n: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return n images in float64 and their labels: -1 and 1 for two classes, one-hot for more."""
+    many = len(classes) > 2
+    found = data.load(
+        name,
+        classes=list(classes) or None,
+        n_train=n,
+        n_test=0,
+        seed=seed,
+        labels="onehot" if many else "pm1",
+        size=side,
+        dtype=torch.float64,
+    )
+    return found.X_train, found.y_train
+
+
+def task(seed: int, size: SimpleNamespace, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Return the training set of one seed: inputs (n, ...) and targets.
+
+    Args:
+        seed: fixes which samples are drawn.
+        size: attributes data ("rank2" or an image set), n, dim (of rank2), classes, side; net decides whether images
+            are flattened.
+        dtype: of inputs and targets.
+
+    Returns:
+        X (n, d) or (n, channels, h, w), and y (n,) or (n, k).
+    """
+    if size.data == "rank2":
+        X, y, _ = data.polynomial(2, size.n, size.dim, 0.1, seed, torch.float64)
+    else:
+        X, y = _images(size.data, tuple(size.classes), size.n, size.side, seed)
+        X = X.flatten(1) if size.net in ("fcn", "torch") else X
+    return X.to(dtype), y.to(dtype)
+
+
+def network(size: SimpleNamespace, bias: str = "none") -> Network:
+    """Return the network of an experiment, not yet drawn.
+
+    Args:
+        size: attributes net (one of `NET_NAMES`), width, depth, and those of `task`.
+        bias: of the hidden layers, in the NTK parameterisation: "none", "zero" or "normal".
+    """
+    choose("net", size.net, NET_NAMES)
+    choose("bias", bias, BIASES)
+    X, y = task(0, SimpleNamespace(**{**vars(size), "n": 2 * max(2, len(size.classes))}))
+    shape, out = tuple(X.shape[1:]), 1 if y.ndim == 1 else y.shape[1]
+    law = BIASES[bias]
+    if size.net == "fcn":
+        return models.FCN(shape[0], size.width, size.depth, out, bias=law)
+    if size.net == "torch":
+        return models.FCN(
+            shape[0], size.width, size.depth, out, "relu", "standard", bias="torch", output_bias="torch", init="torch"
+        )
+    if size.net == "cnn":
+        return models.CNN(shape, size.width, size.depth, out, bias=law)
+    if size.net == "wrn":
+        return models.WideResNet(shape, out, 10, size.width, base=size.base, bias=law)
+    if size.net == "myrtle":
+        return models.Myrtle5(shape, out, size.width, bias=law)
+    return models.ViT(shape, out, size.depth, size.width, heads=4)
+
+
+def kernel_probe(every: int = 1, at: Sequence[int] | None = None, spaces: Sequence[int] = SPACES) -> Probe:
+    """Return a probe of the tangent kernel on the training set, the loss by eigenspace, and the coming batch's rate.
+
+    Columns: norm (||K||), critical (2 / (factor ||K||); n/||K|| for mse), second (lambda_2/lambda_1), within (number
+    of eigenvalues above lambda_1/6), super (number of eigendirections whose own critical rate lies below the coming
+    rate), lead_s and rest_s (both parts of the loss, from the s leading and from all other eigenvectors), defect
+    (|loss - lead_5 - rest_5| / loss), and for mini-batches batch_critical (of the coming batch). With k outputs kept
+    apart a space of s means the k s leading directions. A run that has diverged gives NaN.
+
+    Args:
+        every, at: as in `Probe`.
+        spaces: numbers of leading directions; those beyond the kernel's size are left out.
+    """
+
+    def fn(state: State) -> dict[str, Tensor]:
+        k = state.y[0].numel()
+        rows = len(state.y) * k
+        kept = [s for s in spaces if s * k < rows]
+        names = ["norm", "critical", "second", "within", "super", "defect"]
+        names += [f"{part}_{s}" for s in kept for part in ("lead", "rest")]
+        names += ["batch_critical"] * (state.batch is not None)
+        if not bool(state.loss <= DIVERGED):
+            return {name: torch.tensor(math.nan, dtype=torch.float64) for name in names}
+        with torch.no_grad():
+            K = empirical_ntk(state.model, state.X, outputs="full").double()
+            values, vectors = torch.linalg.eigh(K)
+            residual = (state.predict(state.X) - state.y).double()
+            factor = losses.residual_factor(state.loss_name, len(state.y), k)
+            shares = factor / 2 * (vectors.T @ residual.flatten()).square()
+            loss = factor / 2 * residual.square().sum()
+            found = {"norm": values[-1], "critical": 2 / (factor * values[-1]), "second": values[-2] / values[-1]}
+            found["within"] = (values > values[-1] / 6).sum().double()
+            found["super"] = (factor * values * state.lr > 2).sum().double()
+            for s in kept:
+                found[f"lead_{s}"], found[f"rest_{s}"] = shares[-s * k :].sum(), shares[: -s * k].sum()
+            found["defect"] = (loss - found[f"lead_{kept[-1]}"] - found[f"rest_{kept[-1]}"]).abs() / loss
+            if state.batch is not None:
+                block = K.view(len(state.y), k, len(state.y), k)[state.batch][:, :, state.batch]
+                size = len(state.batch) * k
+                found["batch_critical"] = critical_lr(
+                    block.reshape(size, size), n=len(state.batch), loss=state.loss_name
+                )
+        return found
+
+    return Probe(fn, every, at)
+
+
+def batch_probe() -> Probe:
+    """Return a probe of the coming batch's critical rate alone: batch_critical, far cheaper than `kernel_probe`."""
+
+    def fn(state: State) -> dict[str, Tensor]:
+        X = state.X[state.batch]
+        return {"batch_critical": len(X) / top_norm(state.model, X).double()}
+
+    return Probe(fn)
+
+
+def top_norm(model: torch.nn.Module, X: Tensor) -> Tensor:
+    """Return ||K|| on X, a 0-dimensional tensor; NaN where training has diverged, so that a schedule can go on."""
+    with torch.no_grad():
+        if not model(X).isfinite().all():
+            return torch.tensor(math.nan).to(X)
+        try:
+            return torch.linalg.eigvalsh(empirical_ntk(model, X))[-1]
+        except InputError:  # finite outputs, but a kernel that overflows
+            return torch.tensor(math.nan).to(X)
+
+
+def start_critical(seed: int, size: SimpleNamespace, bias: str, dtype: torch.dtype, device: Any) -> float:
+    """Return the critical rate of full-batch descent at the initial weights that `follow` starts from."""
+    model = network(size, bias).to(dtype)
+    model.reset(generator(seed, "init"))
+    X, y = task(seed, size, dtype)
+    K = empirical_ntk(model.to(device), X.to(device), outputs="full")
+    return critical_lr(K, n=len(X), loss="mse" if y.ndim == 1 else "mse_entries").item()
+
+
+def over_scalar(seeds: Sequence[int], size: SimpleNamespace, bias: str, dtype: torch.dtype) -> pd.Series:
+    """Return kn/||K_kn|| over k n/||K|| at the start: of k outputs, and of one output on the same images.
+
+    Args:
+        seeds: one pair of fully connected networks each.
+        size: attributes of `task` (with k classes) and `network`.
+        bias, dtype: as in `follow`.
+    """
+    found = []
+    for seed in seeds:
+        X, y = task(seed, size, dtype)
+        model = models.FCN(X[0].numel(), size.width, size.depth, bias=BIASES[bias]).to(dtype)
+        model.reset(generator(seed, "init"))
+        one = critical_lr(empirical_ntk(model, X)).item()
+        found.append(start_critical(seed, size, bias, dtype, "cpu") / (y.shape[1] * one))
+    return pd.Series(found)
+
+
+def follow(
+    seeds: Sequence[int],
+    size: SimpleNamespace,
+    phases: Sequence[tuple[int, float]],
+    dtype: torch.dtype,
+    device: Any = "cpu",
+    bias: str = "none",
+    every: int = 1,
+    stop: Stop | None = None,
+    rule: Callable[[float], Any] | None = None,
+    look: Probe | None = None,
+) -> pd.DataFrame:
+    """Train once per seed with rates that are multiples of the critical rate at that seed's start.
+
+    Args:
+        seeds: one run each; a seed fixes data, initial weights and the order of batches.
+        size: attributes of `task` and `network`, and steps, batch (0: full batch).
+        phases: [(step, ratio), ...], the first at step 0: from there on the rate is ratio * eta_crit(w_0).
+        dtype, device: of the training.
+        bias: as in `network`.
+        every: steps between two looks at the kernel; 0: at the start and the end only.
+        stop: when to end early; divergence beyond `DIVERGED` if None. Never a loss before the last change of the rate.
+        rule: eta_crit(w_0) -> schedule of `fit`, in place of `phases` beyond the first.
+        look: what is recorded beside the loss, in place of `kernel_probe`.
+
+    Returns:
+        One row per seed and recorded step: the columns of `Run.frame` and of the probe, start (eta_crit at w_0), ratio
+        (rate / start) and outcome.
+    """
+    frames = []
+    for seed in seeds:
+        start = start_critical(seed, size, bias, dtype, device)
+        X, y = task(seed, size, dtype)
+        later = [(step, ratio * start) for step, ratio in phases[1:]] or None
+        run: Run = fit(
+            network(size, bias),
+            X.to(device),
+            y.to(device),
+            loss="mse" if y.ndim == 1 else "mse_entries",
+            lr=phases[0][1] * start,
+            schedule=rule(start) if rule else later,
+            batch_size=size.batch or None,
+            steps=size.steps,
+            stop=stop or Stop(diverged=DIVERGED),
+            probes={"kernel": look or kernel_probe(every, [0])},
+            record=1,  # rises of the loss are counted step by step, whether or not the kernel is looked at
+            seeds=[seed],
+            dtype=dtype,
+            progress=False,
+            trace=size.steps >= TRACED,
+        )
+        frame = run.frame.assign(start=start, outcome=run.summary["outcome"].iloc[0])
+        frame["ratio"] = frame["rate"] / start
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def rises(values: pd.Series) -> float:
+    """Return the total upward variation of a curve: the sum of its positive increments."""
+    return float(values.dropna().diff().clip(lower=0).sum())
+
+
+def stand_in(size: SimpleNamespace, printed: str) -> str | None:
+    """Return what stands in for the source's data set and network size, or None if nothing does.
+
+    Args:
+        size: of the run.
+        printed: the source's data set and network, in words; empty if the run is at the source's own setting.
+    """
+    if not printed:
+        return None
+    side = f" at {size.side}x{size.side}" if size.data != "rank2" else ""
+    return f"{NAMES.get(size.data, size.data)}{side}, {size.n} samples, width {size.width}, in place of {printed}"
+
+
+def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
+    """Say for a caption what was trained: data, network, samples, batch, rates absolute and relative, seeds."""
+    first = frame[frame["step"] == 0]
+    rate, start = first["rate"], first["start"]
+    changing = bool((frame.groupby("seed")["rate"].nunique() > 1).any())
+    batch = f"batches of {size.batch}" if size.batch else "full batches"
+    image = f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
+    data_set = NAMES.get(size.data, size.data) + (f" in {size.dim} dimensions" if size.data == "rank2" else image)
+    gone = sorted(frame.loc[frame["outcome"] == "diverged", "seed"].unique()) if "outcome" in frame else []
+    return (
+        f"{data_set[:1].upper()}{data_set[1:]}; {size.n} samples, {batch}; {NET_NAMES[size.net].format(**vars(size))}; "
+        f"$\\eta$ = {rate.min():.3g} to {rate.max():.3g}{' at first' * changing}, "
+        f"$n/\\|K\\|$ = {start.min():.3g} to {start.max():.3g} at the start; "
+        f"seeds {frame['seed'].min()} to {frame['seed'].max()}"
+        f"{', of which diverged: ' + ', '.join(map(str, gone)) if gone else ''}."
+    )
+
+
+def variant(size: SimpleNamespace, **changes: Any) -> SimpleNamespace:
+    """Return sizes with some of them changed."""
+    return SimpleNamespace(**{**vars(size), **changes})

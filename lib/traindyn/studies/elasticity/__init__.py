@@ -1,0 +1,33 @@
+"""Local elasticity: experiments, evidence, drawings."""
+
+from traindyn.studies.elasticity import (
+    closed_form_features,
+    closed_form_flows,
+    closed_form_gate,
+    evidence,
+    example,
+    figures,
+    homogeneous,
+    images,
+    linearised,
+    penalised,
+    phases,
+    regression,
+    relu_gate,
+)
+
+__all__ = [
+    "closed_form_features",
+    "closed_form_flows",
+    "closed_form_gate",
+    "evidence",
+    "example",
+    "figures",
+    "homogeneous",
+    "images",
+    "linearised",
+    "penalised",
+    "phases",
+    "regression",
+    "relu_gate",
+]

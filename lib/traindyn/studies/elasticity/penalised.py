@@ -1,0 +1,288 @@
+"""Experiments on local elasticity of penalised regression over features (Dan et al. 2021, Section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from traindyn.compute import normal
+from traindyn.layers import starts
+from traindyn.measure.ode import rk4
+from traindyn.studies.elasticity import closed_form_features as features
+
+# penalty in M, signs of Theorem 3.1, standard deviation of W(0); the first decides Figures 6 to 8
+VARIANTS = {
+    "printed M": ("printed", "right", 1.0),
+    "M of Eq. 3": ("eq3", "right", 1.0),
+    "printed signs": ("printed", "printed", 1.0),
+    "small start": ("printed", "right", 0.001),
+}
+SHOWN = ("printed M", "M of Eq. 3", "small start")  # those whose S is drawn
+
+
+def gradient_gap(seeds: Sequence[int], classes: int, per_class: int, p: int, lam: float = 1.0) -> dict[str, list]:
+    """Compare central differences of Eq. 3 with the formula below it, for both coefficients of the penalty.
+
+    The loss is quadratic, so central differences carry no truncation error.
+
+    Args:
+        seeds: one random data set and weight matrix each;  classes, per_class, p: K, N/K and number of features.
+        lam: lambda_1.
+
+    Returns:
+        "eq3" and "printed": the largest absolute gap for each seed.
+    """
+    h, W = normal(seeds, "features", classes, per_class, p), starts(seeds, "weights", classes, p)
+    eps = 0.01
+    shifts = eps * torch.eye(classes * p, dtype=W.dtype).view(-1, 1, classes, p)
+    numeric = (
+        (features.penalised_loss(W + shifts, h, lam) - features.penalised_loss(W - shifts, h, lam)) / (2 * eps)
+    ).T.view_as(W)
+    data = features.moments(h)
+    gaps = {}
+    for reading in ("eq3", "printed"):
+        mu = features.penalty(lam, classes * per_class, classes, reading)
+        gaps[reading] = (features.gradient(W, data, mu) - numeric).abs().amax((-2, -1)).tolist()
+    return gaps
+
+
+def flow_gap(seeds: Sequence[int], p: int, steps: int, classes: int = 3, lam: float = 1.0) -> dict[str, list]:
+    """Compare Theorem 3.1, right and printed, with a Runge-Kutta integration and with the stationary point.
+
+    Args:
+        seeds: one random data set (4 p Gaussian feature vectors for each class) and start each.
+        p: number of features;  steps: Runge-Kutta steps over 10 / (largest eigenvalue of M).
+        classes, lam: K and lambda_1.
+
+    Returns:
+        For each sign ("right", "printed"): "<sign>-error", the largest gap to the integration, and "<sign>-slope", the
+        largest entry of the loss gradient where the formula ends as t grows.
+    """
+    data = features.moments(normal(seeds, "features", classes, 4 * p, p))
+    mu = features.penalty(lam, 4 * p * classes, classes)
+    W0 = starts(seeds, "weights", classes, p)
+    flow = features.FeatureFlow(data)
+    span = 10 / (float(flow.values.max()) + mu)
+    numeric = rk4(lambda W: -features.gradient(W, data, mu), W0, span, steps)
+    forever = 60 / (float(flow.values.min()) + mu)
+    ends = torch.tensor([span, forever], dtype=W0.dtype)
+    gaps = {}
+    for sign in ("right", "printed"):
+        end, limit = flow.weights(W0[:, None], mu, 1.0, ends, sign)[:, :, 0].unbind(1)
+        gaps[f"{sign}-error"] = (end - numeric).abs().amax((-2, -1)).tolist()
+        gaps[f"{sign}-slope"] = features.gradient(limit, data, mu).abs().amax((-2, -1)).tolist()
+    return gaps
+
+
+def eq4_gap(
+    seeds: Sequence[int], draws: int, p: int, etas: Sequence[float], classes: int = 3, mu: float = 0.7
+) -> dict[str, list]:
+    """Compare both lines of Eq. 4 with an actual fictitious step at several step sizes.
+
+    Args:
+        seeds: `draws` random weight matrices and pairs of features each;  p, classes: sizes.
+        etas: step sizes;  mu: penalty coefficient, any positive number.
+
+    Returns:
+        For each seed: "formula" and "printed-line", the largest relative error over draws and step sizes of the second
+        and of the printed first line; "spread", the median over draws of how much the printed first line changes with
+        the step size (max/min - 1); "at-zero", the largest distance of the printed first line from 1 at the smallest
+        step size.
+    """
+    W = starts(seeds, "weights", draws, classes, p)
+    h, h_prime = normal(seeds, "x", draws, p), normal(seeds, "x-prime", draws, p)
+    outputs = [(W @ point[..., None]).squeeze(-1) for point in (h, h_prime)]
+    formula = features.s_rel(*outputs, (h * h_prime).sum(-1), (h**2).sum(-1), 0, mu)
+    steps = [features.fictitious_step(W, h, 0, mu, eta) for eta in etas]
+    measured = torch.stack([features.change_ratio(W, W_new, h_prime, h) for W_new in steps])
+    crossed = torch.stack([features.change_ratio(W, W_new, h_prime, h, crossed=True) for W_new in steps])
+    return {
+        "formula": (formula / measured - 1).abs().amax((0, 2)).tolist(),
+        "printed-line": (crossed / measured - 1).abs().amax((0, 2)).tolist(),
+        "spread": (crossed.amax(0) / crossed.amin(0) - 1).median(-1).values.tolist(),
+        "at-zero": (crossed[int(torch.tensor(etas).argmin())] - 1).abs().amax(-1).tolist(),
+    }
+
+
+def random_features(seed: int, p: int, dim: int, per_class: int) -> Tensor:
+    """Return the features of Section 3.1, ReLU(W_r x), shape (2, per_class, p).
+
+    W_r has standard normal entries; x has mean 1 and variance 2 in each coordinate for class 1, mean 9 and variance 1
+    for class 2.
+
+    Args:
+        seed: data and W_r;  p: number of features;  dim: input dimension;  per_class: points in each class.
+    """
+    x = normal([seed], "inputs", 2, per_class, dim)[0]
+    x[0].mul_(2**0.5).add_(1)
+    x[1].add_(9)
+    return torch.relu(x @ normal([seed], "layer", p, dim)[0].T)
+
+
+def curves(
+    seeds: Sequence[int],
+    p: int,
+    dim: int,
+    per_class: int,
+    draws: int,
+    iterations: int,
+    every: int,
+    lam: float = 1.0,
+    theta: float = 0.001,
+) -> pd.DataFrame:
+    """Return S_rel (Eq. 4) and the loss (Eq. 3) along the flow of Definition 4 on the features of Section 3.1.
+
+    The pair is the first training point of each class: x in class 1 is sampled, x' in
+    class 2 is watched. Both quantities are averages over the starts.
+
+    Args:
+        seeds: data, random layer and starts;  p, dim, per_class: sizes of the features;  draws: starts for each seed.
+        iterations, every: the flow is read at t = 0, every, 2 every, ..., iterations.
+        lam, theta: lambda_1 and the time scale of the flow.
+
+    Returns:
+        Columns seed, variant (one of `VARIANTS`), iteration, s_rel, loss.
+    """
+    times = torch.arange(0, iterations + 1, every, dtype=torch.float64)
+    frames = []
+    for seed in seeds:
+        h = random_features(seed, p, dim, per_class)
+        flow = features.FeatureFlow(features.moments(h))
+        x, x_prime = h[0, 0], h[1, 0]
+        W0 = starts([seed], "weights", draws, 2, p)[0]
+        for variant, (reading, sign, scale) in VARIANTS.items():
+            mu = features.penalty(lam, 2 * per_class, 2, reading)
+            out, loss = flow.outputs_and_loss(scale * W0, torch.stack([x, x_prime]), mu, lam, theta, times, sign)
+            s = features.s_rel(out[..., 0, :], out[..., 1, :], x @ x_prime, x @ x, 0, mu)
+            columns = {"iteration": times.long().numpy(), "s_rel": s.mean(-1).numpy(), "loss": loss.mean(-1).numpy()}
+            frames.append(pd.DataFrame({"seed": seed, "variant": variant, **columns}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def thin(frame: pd.DataFrame, points: int = 120) -> pd.DataFrame:
+    """Return the rows of a frame of `curves` at about `points` log-spaced iterations, with S also relative to its end.
+
+    Returns:
+        Its columns and `relative`: s_rel divided by its last value of that seed and variant.
+    """
+    relative = frame["s_rel"] / frame.groupby(["seed", "variant"])["s_rel"].transform("last")
+    grid = frame["iteration"].unique()[1:]
+    wanted = grid[np.unique(np.geomspace(1, len(grid), points).astype(int)) - 1]
+    return frame.assign(relative=relative)[frame["iteration"].isin(wanted)]
+
+
+def movement(
+    seeds: Sequence[int], p: int, dim: int, per_class: int, draws: int, points: int = 200, lam: float = 1.0
+) -> pd.DataFrame:
+    """Return how much S_rel of Eq. 4 moves along the whole flow, with and without the penalty.
+
+    Times are 0 and log-spaced from a hundredth of the fastest to forty times the slowest time scale.
+
+    Args:
+        seeds, p, dim, per_class, draws: as for `curves`;  points: number of times;  lam: lambda_1 where it is not 0.
+
+    Returns:
+        One row for each seed and setting: "none" (lambda_1 = 0), "eq3" (lam/K), "printed" (N lam/K), "eq3-unit" (lam/K
+        with features of root mean square norm 1); columns typical and largest: median and maximum over the starts of
+        max/min - 1.
+    """
+    rows = []
+    for seed in seeds:
+        W0 = starts([seed], "weights", draws, 2, p)[0]
+        plain = random_features(seed, p, dim, per_class)
+        unit = plain / (plain**2).sum(-1).mean().sqrt()
+        for setting, h, strength in (
+            ("none", plain, 0.0),
+            ("eq3", plain, lam),
+            ("printed", plain, lam),
+            ("eq3-unit", unit, lam),
+        ):
+            mu = features.penalty(strength, 2 * per_class, 2, "printed" if setting == "printed" else "eq3")
+            flow = features.FeatureFlow(features.moments(h))
+            rates = flow.values.clamp(min=float(flow.values[-1]) * 1e-12) + mu
+            ends = torch.log10(torch.stack([0.01 / rates[-1], 40 / rates[0]]))
+            times = torch.cat([W0.new_zeros(1), torch.logspace(*ends.tolist(), points, dtype=W0.dtype)])
+            x, x_prime = h[0, 0], h[1, 0]
+            out, _ = flow.outputs_and_loss(W0, torch.stack([x, x_prime]), mu, strength, 1.0, times)
+            s = features.s_rel(out[..., 0, :], out[..., 1, :], x @ x_prime, x @ x, 0, mu)
+            ratio = s.amax(0) / s.amin(0) - 1
+            rows.append(
+                {"seed": seed, "setting": setting, "typical": float(ratio.median()), "largest": float(ratio.max())}
+            )
+    return pd.DataFrame(rows)
+
+
+def _settled(loss: Tensor) -> int:
+    """Return the first index at which 99 % of the way from the first to the last value is done, for good."""
+    left = (loss - loss[-1]).abs() > 0.01 * (loss[0] - loss[-1]).abs()
+    return int(left.nonzero().max()) + 1 if left.any() else 0
+
+
+def phases(frame: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the curves of `curves`, one row for each variant and seed.
+
+    Args:
+        frame: what `curves` returns.
+
+    Returns:
+        Columns variant, seed and: late_spread (max/min - 1 of S over the last third), early_below (share of the times
+        before t99 at which S lies below every value of the last third), rise (S at the end minus S at 0), movement
+        (max/min of S), t99 (first iteration after which 99 % of the loss drop is done), linked and linked_log (share of
+        the net rise of S from its minimum that is done at t99 of the loss and of its logarithm; 0 where S does not end
+        above its minimum or where the minimum comes after t99).
+    """
+    rows = []
+    for (variant, seed), group in frame.groupby(["variant", "seed"], sort=False):
+        s = torch.tensor(group["s_rel"].to_numpy())
+        loss = torch.tensor(group["loss"].to_numpy())
+        late, lowest, rose = s[2 * len(s) // 3 :], int(s.argmin()), float(s[-1] - s.min())
+        marks = [_settled(loss), _settled(loss.log())]
+        shares = [float(s[m] - s.min()) / rose if rose > 0 and lowest <= m else 0.0 for m in marks]
+        rows.append(
+            {
+                "variant": variant,
+                "seed": seed,
+                "late_spread": float(late.max() / late.min() - 1),
+                "early_below": float((s[: max(marks[0], 1)] < late.min()).double().mean()),
+                "rise": float(s[-1] - s[0]),
+                "movement": float(s.max() / s.min()),
+                "t99": int(group["iteration"].iloc[marks[0]]),
+                "linked": shares[0],
+                "linked_log": shares[1],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def figure_parts(table: pd.DataFrame) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
+    """Read the parts of Figures 6 to 8, and the numbers behind them, off a table of `phases`.
+
+    Returns:
+        The parts over seeds (four for the printed M, one with all four for each other variant), and what was measured.
+    """
+    groups = {variant: table[table["variant"] == variant] for variant in VARIANTS}
+    every = {
+        variant: {
+            "settles": group["late_spread"] < 0.02,
+            "low-early": group["early_below"] >= 0.5,
+            "ends-higher": group["rise"] > 0,
+            "moves": group["movement"] > 1.01,
+        }
+        for variant, group in groups.items()
+    }
+    parts = {name: met.tolist() for name, met in every["printed M"].items()}
+    for name, variant in (
+        ("own-factor", "M of Eq. 3"),
+        ("printed-signs", "printed signs"),
+        ("small-start", "small start"),
+    ):
+        parts[name] = np.logical_and.reduce(list(every[variant].values())).tolist()
+    deciding = groups["printed M"]
+    measured = {name: deciding[name].tolist() for name in ("late_spread", "early_below", "rise", "movement", "t99")}
+    measured["movement_own_factor"] = groups["M of Eq. 3"]["movement"].tolist()
+    measured["rise_small_start"] = groups["small start"]["rise"].tolist()
+    return parts, measured

@@ -1,0 +1,37 @@
+"""Student-teacher alignment: experiments, evidence, drawings."""
+
+from traindyn.studies.student_teacher import (
+    angles,
+    critical,
+    deep,
+    evidence,
+    figures,
+    flows,
+    images,
+    observers,
+    readings,
+    relus,
+    rule,
+    students,
+    tasks,
+    teachers,
+    variants,
+)
+
+__all__ = [
+    "angles",
+    "critical",
+    "deep",
+    "evidence",
+    "figures",
+    "flows",
+    "images",
+    "observers",
+    "readings",
+    "relus",
+    "rule",
+    "students",
+    "tasks",
+    "teachers",
+    "variants",
+]

@@ -1,0 +1,143 @@
+"""Deep students of deep teachers: the L-shape layer by layer, and a student deeper than its teacher (Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from traindyn.compute import generator
+from traindyn.measure import teacher as measure
+from traindyn.studies.student_teacher import students as learn
+from traindyn.studies.student_teacher import teachers
+
+
+def train(
+    seeds: Sequence[int],
+    size: SimpleNamespace,
+    hidden: Sequence[int],
+    teacher_hidden: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> SimpleNamespace:
+    """Train students online, in the setting of the authors' code for deep networks.
+
+    Args:
+        seeds: one run each.
+        size: d, scale (of the inputs), outputs, batch, lr, late_lr (from a fifth of the steps on), steps, records.
+        hidden, teacher_hidden: widths of the hidden layers.
+        dtype, device: of the training.
+
+    Returns:
+        `steps` (T,); for layer l = 1, ... of the student: `rho_l` (R, T, n_l), best correlation of each student node
+        with a teacher node of the same layer (of the highest one where the teacher has fewer); `best_l` (R, T, m_l)
+        per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `incoming` (R, T, n_1), |w_k| of layer 1; `loss` (R, T).
+    """
+    teacher = teachers.deep(seeds, [size.d, *teacher_hidden, size.outputs], size.scale).to(dtype, device)
+    student = learn.students(seeds, [size.d, *hidden, size.outputs], None).to(dtype, device)
+    drawn = [torch.randn(size.n_eval, size.d, dtype=torch.float64, generator=generator(s, "eval")) for s in seeds]
+    X = size.scale * torch.stack(drawn).to(device, dtype)
+    *targets, wanted = teacher.layers(X)
+
+    def look(net: learn.Nets, runs: slice, step: int) -> dict[str, Tensor]:
+        *f, out = net.layers(X[runs])
+        found = {"loss": (wanted[runs] - out).square().mean((1, 2)), "incoming": net.weights[0].norm(dim=1)}
+        V = top_down(net, f)
+        for depth, (ours, v) in enumerate(zip(f, V, strict=True), 1):
+            rho = measure.correlate(ours, targets[min(depth, len(targets)) - 1][runs])
+            found |= {f"rho_{depth}": rho.amax(2), f"best_{depth}": rho.amax(1), f"beta_{depth}": v}
+        return found
+
+    at = np.unique(np.concatenate([[0], np.geomspace(size.steps / 60, size.steps, size.records).round()])).astype(int)
+    plan = [(0, size.lr), (size.steps // 5, size.late_lr)]
+    batches = learn.online(teacher, seeds, size.batch, size.scale)
+    found, steps = learn.train(student, batches, size.steps, plan, look, at, loss="mse_entries")
+    return SimpleNamespace(steps=steps, depth=len(hidden), **found)
+
+
+def top_down(net: learn.Nets, f: list[Tensor], samples: int = 100) -> list[Tensor]:
+    """Return E_x[beta_kk] = E_x |v_k(x)|^2 of every hidden layer, each (R, n_l), over the first inputs (Eq. 4)."""
+    runs, C = net.runs, net.weights[-1].shape[2]
+    V = torch.eye(C, dtype=f[0].dtype, device=f[0].device).expand(runs, samples, C, C)
+    found = []
+    for depth in range(len(net.weights), 1, -1):
+        if depth <= len(f):
+            V = V * (f[depth - 1][:, :samples, None, :] > 0)
+        V = V @ net.weights[depth - 1].mT[:, None]
+        found.append(V.square().sum(2).mean(1))
+    return found[::-1]
+
+
+def mean_best(run: SimpleNamespace) -> np.ndarray:
+    """Return the mean over teacher nodes of the best correlation, (layers, R, T)."""
+    return np.stack([getattr(run, f"best_{depth}").mean(2) for depth in range(1, run.depth + 1)])
+
+
+def first_crossing(run: SimpleNamespace, level: float) -> np.ndarray:
+    """Return the first recorded step with a mean best correlation above `level`, (layers, R); inf if never."""
+    hit = mean_best(run) > level
+    return np.where(hit.any(2), run.steps[hit.argmax(2)], np.inf)
+
+
+def deep_numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
+    """Return over seeds what Figure 5 and Theorem 4 are read by.
+
+    Returns:
+        `layer_<l>` and `start_<l>` (mean best correlation at the end and at the start), `worst_1` (of the worst
+        teacher node of layer 1), `spearman` (lowest over layers, between best correlation and E beta_kk at the end),
+        `ratio` (layer 1: median sqrt(E beta_kk) of nodes with correlation < 0.6 over that of nodes > 0.9; NaN if
+        either is empty), `product_ratio` (the same of
+        sqrt(E beta_kk) |w_k|, which Theorem 3 speaks of),
+        `crossing_<l>` (step at which 0.7 is exceeded).
+    """
+    best, crossing = mean_best(run), first_crossing(run, 0.7)
+    found = {f"layer_{i + 1}": best[i, :, -1] for i in range(run.depth)}
+    found |= {f"start_{i + 1}": best[i, :, 0] for i in range(run.depth)}
+    found |= {f"crossing_{i + 1}": crossing[i] for i in range(run.depth)}
+    order = [
+        [spearmanr(r, b).statistic for r, b in zip(_end(run, "rho", i), _end(run, "beta", i), strict=True)]
+        for i in range(1, run.depth + 1)
+    ]
+    norm = np.sqrt(_end(run, "beta", 1))
+    return found | {
+        "worst_1": run.best_1[:, -1].min(1),
+        "spearman": np.array(order).min(0),
+        "ratio": _low_over_high(_end(run, "rho", 1), norm),
+        "product_ratio": _low_over_high(_end(run, "rho", 1), norm * run.incoming[:, -1]),
+    }
+
+
+def _low_over_high(rho: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    return np.array(
+        [
+            np.median(s[r < 0.6]) / np.median(s[r > 0.9]) if (r < 0.6).any() and (r > 0.9).any() else np.nan
+            for r, s in zip(rho, strength, strict=True)
+        ]
+    )
+
+
+def _end(run: SimpleNamespace, name: str, depth: int) -> np.ndarray:
+    return getattr(run, f"{name}_{depth}")[:, -1]
+
+
+def cloud(run: SimpleNamespace, picked: Sequence[int]) -> pd.DataFrame:
+    """Return one row per student node of all seeds: layer, step, best correlation, sqrt(E beta_kk)."""
+    rows = []
+    for depth in range(1, run.depth + 1):
+        for at in picked:
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "layer": f"layer {depth}",
+                        "step": f"step {run.steps[at]}",
+                        "correlation": getattr(run, f"rho_{depth}")[:, at].ravel(),
+                        "fan-out": np.sqrt(getattr(run, f"beta_{depth}")[:, at].ravel()),
+                    }
+                )
+            )
+    return pd.concat(rows, ignore_index=True)

@@ -1,0 +1,129 @@
+"""Two-layer students of a two-layer teacher, by width, strength decay and seed (Figures 3, 4, 6, 7 and 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from traindyn.compute import generator
+from traindyn.measure import teacher as measure
+from traindyn.studies.student_teacher import students as learn
+from traindyn.studies.student_teacher import teachers
+
+STD = 1.5  # of the inputs, as in the authors' code
+
+
+@dataclass
+class Trained:
+    """What one experiment recorded; R seeds, T recorded epochs, n student and m teacher nodes.
+
+    Attributes:
+        p, factor: decay of the teacher's strength; n = factor * m.
+        epochs: (T,), 1 epoch = `epoch` updates.
+        best: (R, T, m), best correlation of any student with each teacher.
+        rho: (R, T, n), best correlation of each student with any teacher.
+        pick: (R, T, n), which teacher that is.
+        norm: (R, T, n), |v_k|.    balance: (R, T, n), |v_k| / |w_k|.
+        loss: (R, T), (1/2) E |f* - f|^2 on held-out inputs.
+        power: (R,), the same of a student that outputs 0.
+    """
+
+    p: float
+    factor: int
+    epochs: np.ndarray
+    best: np.ndarray
+    rho: np.ndarray
+    pick: np.ndarray
+    norm: np.ndarray
+    balance: np.ndarray
+    loss: np.ndarray
+    power: np.ndarray
+
+    def at(self, epoch: float) -> int | None:
+        """Return the position of an epoch among the recorded ones, or None if it was not reached."""
+        found = np.flatnonzero(self.epochs == epoch)
+        return int(found[0]) if found.size else None
+
+
+def inputs(seeds: Sequence[int], n: int, d: int, purpose: str, scale: float = STD) -> Tensor:
+    """Return normal inputs (len(seeds), n, d) in float64, each slice from its own seed."""
+    draws = [torch.randn(n, d, dtype=torch.float64, generator=generator(seed, purpose)) for seed in seeds]
+    return scale * torch.stack(draws)
+
+
+def experiment(
+    seeds: Sequence[int],
+    size: SimpleNamespace,
+    p: float,
+    factor: int,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    *,
+    lr: float = 0.01,
+    batch: int = 16,
+    std: float = 0.005,
+    epochs: int | None = None,
+    held_out: bool = True,
+) -> Trained:
+    """Train one student per seed in the authors' common setting.
+
+    The same seed has the same teacher directions, inputs and order of batches at every factor and p, so that
+    comparisons between them are paired.
+
+    Args:
+        seeds: one run each.
+        size: d, m, outputs, n_train, n_eval, epochs, epoch (updates in one).
+        p: decay of the teacher's strength.
+        factor: student nodes per teacher node.
+        dtype, device: of the training.
+        lr, batch: rate and batch size of SGD.
+        std: standard deviation of the student's initial weights.
+        epochs: other than `size.epochs`.
+        held_out: whether correlations are taken on held-out inputs (Figure 6) or on training inputs (Figure 3).
+    """
+    teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, p).to(dtype, device)
+    X, fresh = (
+        inputs(seeds, n, size.d, w).to(device, dtype) for n, w in ((size.n_train, "data"), (size.n_eval, "eval"))
+    )
+    y = teacher(X)
+    looked = fresh if held_out else X[:, : size.n_eval]
+    hidden, target = teacher.layers(looked)[0], teacher(fresh)
+    nets = learn.students(seeds, [size.d, factor * size.m, size.outputs], std).to(dtype, device)
+
+    def look(student: learn.Nets, runs: slice, step: int) -> dict[str, Tensor]:
+        f, out = student.layers(looked[runs])
+        rho = measure.correlate(f, hidden[runs])
+        out = out if held_out else student(fresh[runs])
+        best, pick = rho.max(dim=2)
+        v = student.weights[1].norm(dim=2)
+        return {
+            "best": rho.amax(1),
+            "rho": best,
+            "pick": pick,
+            "norm": v,
+            "balance": v / student.weights[0].norm(dim=1).clamp_min(1e-30),
+            "loss": (target[runs] - out).square().sum(-1).mean(1) / 2,
+        }
+
+    last = (size.epochs if epochs is None else epochs) * size.epoch
+    found, times = learn.train(nets, learn.from_set(X, y, seeds, batch), last, lr, look, range(0, last + 1, size.epoch))
+    power = (target.square().sum(-1).mean(1) / 2).cpu().numpy()
+    return Trained(p=p, factor=factor, epochs=times // size.epoch, power=power, **found)
+
+
+def sweep(
+    seeds: Sequence[int],
+    size: SimpleNamespace,
+    p: float,
+    factors: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    **options,
+) -> dict[int, Trained]:
+    """Return `experiment` for every factor; options as there."""
+    return {factor: experiment(seeds, size, p, factor, dtype, device, **options) for factor in factors}
