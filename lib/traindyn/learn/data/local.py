@@ -19,7 +19,7 @@ from traindyn.learn.data.builtin import SHIPPED
 from traindyn.learn.data.samples import Raw
 
 MANIFEST = "MANIFEST.toml"
-CACHE = Path(__file__).resolve().parents[3] / "data" / "cache"  # of a checkout: what was fetched lies here
+CACHE = Path(__file__).resolve().parents[4] / "data" / "cache"  # of a checkout: what was fetched lies here
 
 
 def folders(root: str | Path | None = None) -> list[Path]:

@@ -16,7 +16,7 @@ from traindyn.files import atomic_path, sha256_file, write_text
 from traindyn.learn.data import local, samples
 from traindyn.learn.data.builtin import SHIPPED
 
-REGISTRY = Path(__file__).resolve().parents[3] / "data" / "registry.toml"
+REGISTRY = Path(__file__).resolve().parents[4] / "data" / "registry.toml"
 
 
 def entries() -> dict[str, dict[str, Any]]:
