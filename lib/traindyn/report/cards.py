@@ -137,12 +137,14 @@ def headline(records: Sequence[Record]) -> str:
     text = f"Of {len(tested)} testable claims, in the source's own setting {found.count(HOLDS)} "
     text += f"{_verb(found.count(HOLDS), 'holds', 'hold')} as printed, {found.count(CORRECTED)} with a correction, and "
     text += f"{found.count(FAILS)} {_verb(found.count(FAILS), 'fails', 'fail')}."
-    for word, where in ((words.SMALLER, "at a smaller scale"), (words.STAND_IN, "on a stand-in")):
+    beside = {words.SMALLER: "At a smaller scale", words.STAND_IN: "On a stand-in, which does not decide a claim"}
+    for word, where in beside.items():
         seen = seen_in(records, word)
         if total := sum(seen.values()):
-            text += f" {total} {_verb(total, 'was', 'were')} looked at {where} only, which decides none of them: "
-            text += f"the criterion was met there {_times(seen[HOLDS])}, with a correction {_times(seen[CORRECTED])}, "
-            text += f"not met {_times(seen[FAILS])}."
+            text += f" {where}, {total} more {_verb(total, 'was', 'were')} looked at: the criterion was met "
+            text += (
+                f"{_times(seen[HOLDS])}, with a correction {_times(seen[CORRECTED])}, not met {_times(seen[FAILS])}."
+            )
     if earlier := sum(bool(record.get("earlier")) for record in tested):
         text += f" {earlier} {_verb(earlier, 'was', 'were')} judged by an earlier criterion."
     if count := found.count(UNDECIDED):

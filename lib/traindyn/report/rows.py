@@ -1,4 +1,4 @@
-"""What a card and a row of the scorecard say of a claim, as text: the criterion part by part, remarks, older numbers."""
+"""What cards and the scorecard say of a claim, as text: the criterion part by part, remarks, older numbers."""
 
 from __future__ import annotations
 
@@ -80,9 +80,7 @@ def _close(record: Record) -> str:
         return ""
     detail = f" ({', '.join(map(str, close))})" if isinstance(close, list | tuple) else ""
     detail = f" ({close})" if isinstance(close, str) else detail
-    return (
-        f"one part within one spread of its threshold, or one threshold moved by a tenth, changes this verdict{detail}"
-    )
+    return f"one part within one spread of its threshold, or one threshold moved by a tenth, would change it{detail}"
 
 
 def measured_items(claim: Claim, record: Record) -> list[tuple[str, str]]:

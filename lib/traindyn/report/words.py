@@ -241,5 +241,6 @@ def verdict_line(claim: Claim, record: Record) -> str:
     it, key = standing(record), deciding(claim, record)
     line = f"{claim.id}: {it.text}"
     if key:
-        line += f" ({key['name']} {key['value']}, asked {key['asked']}{', margin ' + key['margin'] if key['margin'] else ''})"
+        line += f" ({key['name']} {key['value']}, asked {key['asked']}"
+        line += f", margin {key['margin']})" if key["margin"] else ")"
     return line

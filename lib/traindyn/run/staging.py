@@ -1,4 +1,4 @@
-"""What Sphinx reads: prose pages with their generated parts, chapters with a run's outputs and the present ledger's cards.
+"""What Sphinx reads: prose with its generated parts, chapters with a run's outputs and the present ledger's cards.
 
 Everything is laid out under `_build/stage/<preset>/`; a file whose bytes have not changed is not written again, so that
 Sphinx reads only what has.
