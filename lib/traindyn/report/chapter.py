@@ -21,6 +21,7 @@ from traindyn.errors import InputError, choose, nearest
 from traindyn.files import atomic_path, project_root, read_json, write_json
 from traindyn.report import cards, provenance
 from traindyn.report.claims import NOT_TESTABLE, Claim, depends_on, derive, load_ledger, outcome
+from traindyn.sizes import Experiment
 
 
 class Chapter:
@@ -66,18 +67,21 @@ class Chapter:
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
         self._data: dict[str, Any] = {}
+        self.asked: set[str] = set()  # experiments whose sizes the notebook has read
 
     def generator(self, purpose: str, seed: int | None = None) -> torch.Generator:
         """Return a CPU generator for one purpose, from `seed` (the chapter's first seed if None)."""
         return compute.generator(self.seeds[0] if seed is None else seed, purpose)
 
-    def size(self, experiment: str) -> SimpleNamespace:
-        """Return the sizes of one experiment at this run's preset, as attributes.
+    def size(self, experiment: str, **changes: Any) -> Experiment:
+        """Return the sizes of one experiment at this run's preset, typed and frozen, with some of them changed.
 
         Raises:
-            InputError: `presets.yaml` has no such experiment.
+            InputError: no such experiment, or a change is unknown, of the wrong type or out of range.
         """
-        return SimpleNamespace(**self._sizes[choose("experiment", experiment, self._sizes)])
+        values = self._sizes[choose("experiment", experiment, self._sizes)]
+        self.asked.add(experiment)
+        return parameters.sized(self.name, experiment, {**values, **changes})
 
     def uses(self, dataset: Any) -> Any:
         """Note a data set in the run's provenance and return it.
