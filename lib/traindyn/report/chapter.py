@@ -22,6 +22,7 @@ from traindyn.report import cards, provenance
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
 from traindyn.report.judge import SCHEMA, judge
+from traindyn.sizes import Experiment
 
 
 class Chapter:
@@ -66,7 +67,7 @@ class Chapter:
         self.seeds = [self.parameters["seed"] + i for i in range(self.parameters["n_seeds"])]
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
-        self.asked: dict[str, dict[str, Any]] = {}
+        self.asked: dict[str, Experiment] = {}  # experiments whose sizes the notebook has read
         self._data: dict[str, Any] = {}
         self._glued: dict[str, float] = {}
 
@@ -74,21 +75,18 @@ class Chapter:
         """Return a CPU generator for one purpose, from `seed` (the chapter's first seed if None)."""
         return compute.generator(self.seeds[0] if seed is None else seed, purpose)
 
-    def size(self, experiment: str, **changes: Any) -> SimpleNamespace:
-        """Return the sizes of one experiment at this run's preset, as attributes, and note that it was asked for.
+    def size(self, experiment: str, **changes: Any) -> Experiment:
+        """Return the sizes of one experiment at this run's preset, typed and frozen, with some of them changed.
 
-        Args:
-            experiment: its name in `presets.yaml`.
-            changes: sizes that this chapter sets itself, from its parameters say.
+        What was asked for first is what the setting of a claim on this experiment is derived from.
 
         Raises:
-            InputError: `presets.yaml` has no such experiment, or it has no such size.
+            InputError: no such experiment, or a change is unknown, of the wrong type or out of range.
         """
-        found = self._sizes[choose("experiment", experiment, self._sizes)]
-        for name in changes:
-            choose(f"size of '{experiment}'", name, found)
-        self.asked[experiment] = {**found, **changes}
-        return SimpleNamespace(**self.asked[experiment])
+        values = self._sizes[choose("experiment", experiment, self._sizes)]
+        found = parameters.sized(self.name, experiment, {**values, **changes})
+        self.asked.setdefault(experiment, found)
+        return found
 
     def uses(self, dataset: Any) -> Any:
         """Note a data set in the run's provenance and return it.
