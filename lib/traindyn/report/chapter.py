@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from traindyn import compute, parameters
@@ -101,16 +101,16 @@ class Chapter:
 
     def card(self) -> None:
         """Show what this run is: preset, seeds, precision, device, and where its source and tables are."""
-        kind = "" if self.is_preset else " (with parameters of your own)"
-        cost = parameters.load_presets(self.name)[self.preset].cost
-        display(
-            HTML(
-                f'<div class="run-card"><b>This run</b>: preset <b>{self.preset}</b>{kind}, seeds {self.seeds[0]} to '
-                f"{self.seeds[-1]}, {self.parameters.get('precision', 'float32')} on {self.device.type}; about "
-                f"{cards.number(cost.get('minutes'))} minutes on one core. Re-run it: "
-                f"<code>traindyn run {self.name} --preset {self.preset}</code>.</div>"
-            )
-        )
+        run = {
+            "chapter": self.name,
+            "preset": self.preset,
+            "is_preset": self.is_preset,
+            "seeds": self.seeds,
+            "precision": self.parameters.get("precision", "float32"),
+            "device": self.device.type,
+            "minutes": parameters.load_presets(self.name)[self.preset].cost.get("minutes"),
+        }
+        self._show("card", run=run)
 
     def save(self, name: str, frame: pd.DataFrame) -> Path:
         """Write a table to `tables/<name>.csv` of the run's folder (rounded to 6 digits); return its path."""
@@ -183,7 +183,7 @@ class Chapter:
             raise InputError(f"claim '{claim_id}' is checked twice")
         claim = self.claims[claim_id]
         self.records[claim_id] = judge(claim, gather(*evidence), self.preset, self._setting(claim), note)
-        self._show("claim", cards.card(claim, self.records[claim_id]), id=claim_id)
+        self._show("claim", id=claim_id)
 
     def _id(self, claim_id: str) -> str:
         claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
@@ -195,9 +195,17 @@ class Chapter:
         """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""
         return None
 
-    def _show(self, kind: str, text: str, **about: Any) -> None:
-        """Show HTML with a marker in the output's metadata, by which it is rendered anew when the book is staged."""
-        display(HTML(text), metadata={"traindyn": {"show": kind, **about}})
+    def _show(self, kind: str, **about: Any) -> None:
+        """Show what a marker asks for; by the marker, kept as metadata, it is made anew when the book is staged.
+
+        Args:
+            kind: claim, verdicts, differing, slips, card, sentence or summary.
+            about: what `cards.shown` needs to know besides.
+        """
+        marker = {"show": kind, **about}
+        html = cards.styled(cards.shown(marker, self.claims.values(), self.records))
+        shown = {"text/html": html, "text/plain": cards.plain(marker, self.claims.values(), self.records)}
+        display(shown, raw=True, metadata={"traindyn": marker})
 
     def glue(self, name: str, value: float) -> None:
         """Keep a number for the prose of this page, which reads it by MyST-NB's role: {glue:text}`peak:.2f`.
@@ -260,7 +268,7 @@ class Chapter:
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)
-        self._show("verdicts", cards.verdict_table(self.claims.values(), self.records))
+        self._show("verdicts")
 
     def verdict_text(self) -> str:
         """Return every verdict with its numbers as text, the form that tests compare."""
