@@ -56,6 +56,15 @@ def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, no
     }
 
 
+def verdict_of(claim: Claim, evidence: Evidence, preset: str) -> str:
+    """Return a claim's verdict alone, as `judge` derives it.
+
+    Raises:
+        InputError: as in `judge`.
+    """
+    return derive(claim, preset, {part.name: _outcome(claim, part, evidence) for part in claim.parts})[0]
+
+
 def derive(claim: Claim, preset: str, outcomes: Mapping[str, Outcome]) -> tuple[str, str]:
     """Derive a verdict from how its parts came out.
 
