@@ -162,9 +162,7 @@ def chapters(book: Sequence[Findings]) -> list[Piece]:
 
 def _elsewhere(records: Sequence[words.Record], word: str) -> str:
     seen = cards.seen_in(records, word)
-    said = {HOLDS: "met", CORRECTED: "met with a correction", FAILS: "not met"}
-    text = ", ".join(f"{count} {said[verdict]}" for verdict, count in seen.items() if count)
-    return f"{sum(seen.values())}: {text}" if text else "0"
+    return f"{sum(seen.values())}: {cards.met(seen)}" if sum(seen.values()) else "0"
 
 
 def provenance(book: Sequence[Findings]) -> list[Piece]:
