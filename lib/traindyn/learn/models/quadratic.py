@@ -7,10 +7,10 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from traindyn.errors import InputError
 from traindyn.layers import Activation, draw
+from traindyn.learn.models.expansion import expansion, random_direction
 
 
 class QuadraticModel(nn.Module):
@@ -89,29 +89,6 @@ def _two_layers(model: nn.Module) -> tuple[str, str, nn.Module, nn.Module]:
     return layers[0][0], gates[0][0], layers[0][1], layers[1][1]
 
 
-def _second_order(
-    network: nn.Module, weights: dict[str, Tensor], direction: dict[str, Tensor], x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the network at `weights`, and its second-order expansion there a step `direction` away."""
-    t = torch.zeros((), dtype=x.dtype, device=x.device, requires_grad=True)
-    moved = functional_call(network, {name: weight + t * direction[name] for name, weight in weights.items()}, (x,))
-    probe = torch.zeros_like(
-        moved, requires_grad=True
-    )  # d/dprobe of a derivative of <probe, f> is that of every output
-
-    def derivative(values: Tensor) -> Tensor:
-        if not values.requires_grad:
-            return torch.zeros_like(values)
-        (slope,) = torch.autograd.grad((values * probe).sum(), t, create_graph=True, allow_unused=True)
-        if slope is None or not slope.requires_grad:
-            return torch.zeros_like(values)
-        (found,) = torch.autograd.grad(slope, probe, create_graph=True, allow_unused=True)
-        return torch.zeros_like(values) if found is None else found
-
-    first = derivative(moved)
-    return moved.detach(), (moved + first + derivative(first) / 2).detach()
-
-
 class _Gated(nn.Module):
     """A linear layer whose output passes where a frozen copy of it has a positive pre-activation."""
 
@@ -175,11 +152,9 @@ class NQM(nn.Module):
             )
             x = x.to(first)
             weights = {name: weight.detach().clone() for name, weight in model.network.named_parameters()}
-            direction = {
-                name: torch.randn(w.shape, dtype=torch.float64, generator=rng).to(w) for name, w in weights.items()
-            }
+            direction = random_direction(weights)
             try:
-                expected = _second_order(model.network, weights, direction, x)
+                value, first, second = expansion(model.network, weights, direction, x)
             except (RuntimeError, IndexError, ValueError, TypeError) as error:
                 shape = tuple(x.shape)
                 raise InputError(
@@ -190,6 +165,7 @@ class NQM(nn.Module):
                 for name, weight in model.network.named_parameters():
                     weight.add_(direction[name])
             found.append(model(x))
+            expected = [value.detach(), (value + first + second / 2).detach()]
             for ours, theirs in zip(found, expected, strict=True):
                 if ours.shape != theirs.shape or not (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max():
                     raise InputError(
