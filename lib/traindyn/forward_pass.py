@@ -17,6 +17,10 @@ from torch.func import functional_call
 
 from traindyn.errors import InputError
 
+COUPLED = (
+    "model: the output of one sample depends on the other samples of the batch, so nothing can be measured sample by "
+    "sample; remove the coupling (batch statistics?) or put the layer in eval mode"
+)
 RANDOM = (
     "model: draws random numbers in its forward pass (dropout?), so its output is not a function of its input; "
     "call model.eval() first"
@@ -132,6 +136,25 @@ def try_out(model: nn.Module, *args: Any, run: Callable[..., Any] = nn.Module.__
                 "model: gives two different outputs for one input: it draws random numbers of its own or remembers the "
                 "calls before (power iteration, running statistics); call model.eval() first"
             )
+
+
+def check_alone(model: nn.Module, X: Tensor, out: Tensor) -> None:
+    """Raise unless the first, the middle and the last sample give by themselves what they gave in the batch.
+
+    Args:
+        model: the network.
+        X: inputs, (n, ...).
+        out: its outputs on X, (n, ...).
+
+    Raises:
+        InputError: the output of one sample depends on the others.
+    """
+    tolerance = torch.finfo(out.dtype).eps ** 0.5
+    with torch.no_grad():
+        for i in {0, len(X) // 2, len(X) - 1}:
+            alone = model(torch.stack([X[i], X[i]]))[0]  # twice: networks squeeze or broadcast a batch of one
+            if alone.shape == out[i].shape and (alone - out[i]).abs().max() > tolerance * out.abs().max():
+                raise InputError(COUPLED)
 
 
 def _same(first: Tensor, second: Tensor) -> bool:

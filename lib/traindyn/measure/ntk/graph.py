@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,6 @@ ISOMETRIES = {
 VIEWS = ISOMETRIES - {"CloneBackward0"} | {"ExpandBackward0", "UnbindBackward0"}
 
 
-COUPLED = (
-    "model: the output of one sample depends on the other samples of the batch, so the tangent kernel is not defined "
-    "sample by sample; remove the coupling (batch statistics?) or put the layer in eval mode"
-)
 # operations that send every sample to the same place whatever the data are: saved axes and sizes tell where
 STEADY = frozenset(
     f"{name}Backward{number}"
@@ -63,7 +59,7 @@ STEADY = frozenset(
 ) | {"WhereBackward0", "FusedRmsNormBackward0", "SquareBackward0", "ToCopyBackward0"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plain(kind: type) -> tuple[str, ...]:
     """Return the names under which an operation keeps numbers: axes, sizes, scalars; not tensors."""
     names = [name for name in dir(kind) if name.startswith("_saved_")]

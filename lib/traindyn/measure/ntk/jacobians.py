@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from traindyn.errors import InputError
-from traindyn.forward_pass import call_with, try_out
-from traindyn.measure.ntk.graph import COUPLED, apply_model
+from traindyn.forward_pass import COUPLED, call_with, try_out
+from traindyn.measure.ntk.graph import apply_model
 from traindyn.measure.ntk.products import row_product
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from traindyn.errors import InputError
-from traindyn.forward_pass import call_with, try_out
-from traindyn.measure.ntk.graph import COUPLED, STEADY, VIEWS, Trace, apply_model, forward, trace
+from traindyn.forward_pass import COUPLED, call_with, try_out
+from traindyn.measure.ntk.graph import STEADY, VIEWS, Trace, apply_model, forward, trace
 from traindyn.measure.ntk.rules import RULES, Layout, samples_first
 
 PROBE = 3  # samples in a probe: the fewest for which sample-major and sample-minor order differ at every place
