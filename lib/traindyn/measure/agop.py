@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from traindyn.compute import chunk_size
 from traindyn.errors import InputError
+from traindyn.forward_pass import check_alone, try_out, undisturbed
 
 # a guess of how many numbers a network holds per input number while it is differentiated; only the chunk depends on it
 _ACTIVATIONS_PER_INPUT = 1024
@@ -27,6 +28,7 @@ def _check(model: Callable[[Tensor], Tensor], X: Tensor) -> None:
                     f"model: '{name}' is batch normalisation in training mode, where one sample's output depends on "
                     "the others; call model.eval() first"
                 )
+        try_out(model, X[[0, -1]].detach())
 
 
 def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = None) -> Tensor:
@@ -48,13 +50,13 @@ def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = No
 
     Raises:
         InputError: X is empty or not floating point, the output has another shape, does not depend on the input or is
-            not finite, or a batch normalisation couples the samples.
+            not finite, depends on chance or on the other samples.
     """
     _check(model, X)
     d = math.prod(X.shape[1:])
     size = chunk or chunk_size(d * X.element_size() * _ACTIVATIONS_PER_INPUT, len(X), X.device)
     total = X.new_zeros(d, d)
-    with torch.enable_grad():
+    with undisturbed(model) if isinstance(model, nn.Module) else torch.enable_grad():
         for batch in X.detach().split(size):
             batch = batch.clone().requires_grad_(True)
             out = model(batch)
@@ -65,6 +67,7 @@ def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = No
                 )
             if not out.requires_grad:
                 raise InputError("model: its output does not depend on the input through torch operations")
+            check_alone(model, batch.detach(), out.detach())
             columns = out[:, None] if out.dim() == 1 else out
             for k in range(columns.shape[1]):
                 # samples do not interact, so the gradient of the sum holds every sample's own gradient

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn import functional as F
 
 from traindyn import losses
 from traindyn.compute import chunk_size, float64_device
 from traindyn.errors import InputError
+from traindyn.forward_pass import call_with, check_alone, try_out, undisturbed
 from traindyn.measure.ntk import empirical_ntk
 
 ROUNDING = 1e3 * torch.finfo(torch.float64).eps  # smallest relative change of an output that counts as one
@@ -254,27 +255,44 @@ def _before_and_after(
     cast |= {name: b.to(device, dtype) if b.is_floating_point() else b for name, b in model.named_buffers()}
     trained = {name: cast[name] for name, p in model.named_parameters() if p.requires_grad}
     fixed = {name: value for name, value in cast.items() if name not in trained}
+    model_device, given = (like := next(model.parameters())).device, like.dtype
     x_prime, x = x_prime.to(device, dtype), x.to(device, dtype)
     y = y.to(device, dtype) if y.is_floating_point() else y.to(device)
 
     def single_loss(weights: dict[str, Tensor], point: Tensor, label: Tensor) -> Tensor:
-        return losses.value(loss, functional_call(model, weights | fixed, (point[None],)), label[None])
+        return losses.value(loss, call_with(model, weights | fixed, point[None]), label[None])
 
     def after(weights: dict[str, Tensor], point: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         step = grad(single_loss)(weights, point, label)
         moved = {name: w - lr * step[name] for name, w in weights.items()}
-        outputs = functional_call(model, moved | fixed, (torch.cat([x_prime, point[None]]),))
+        outputs = call_with(model, moved | fixed, torch.cat([x_prime, point[None]]))
         return outputs[:-1], outputs[-1]
 
-    with torch.no_grad():
-        before_prime = functional_call(model, cast, (x_prime,))
-        before = functional_call(model, cast, (x,))
+    try_out(model, x[[0, -1]].to(model_device, given))
+    with undisturbed(model), torch.no_grad():
+        before_prime = call_with(model, cast, x_prime)
+        before = call_with(model, cast, x)
+        check_alone(lambda batch: call_with(model, cast, batch), x, before)
     if chunk is None:
         weights = sum(w.numel() for w in trained.values())
         # gradient and moved copy of the weights, and activations of about 16 numbers for every input number
         chunk = chunk_size(8 * (3 * weights + 16 * (x_prime.numel() + x[0].numel())), len(x), device)
-    pieces = [
-        vmap(after, in_dims=(None, 0, 0))(trained, x[i : i + chunk], y[i : i + chunk]) for i in range(0, len(x), chunk)
-    ]
-    after_prime = torch.cat([piece[0] for piece in pieces]).transpose(0, 1)
-    return (before_prime, after_prime), (before, torch.cat([piece[1] for piece in pieces]))
+    with undisturbed(model):
+        pieces = [
+            vmap(after, in_dims=(None, 0, 0))(trained, x[i : i + chunk], y[i : i + chunk])
+            for i in range(0, len(x), chunk)
+        ]
+        after_prime, after_own = (torch.cat([piece[k] for piece in pieces]) for k in range(2))
+        # torch's vectorised derivatives are wrong for some operations: one step is compared with an ordinary one
+        leaves = {name: w.detach().clone().requires_grad_() for name, w in trained.items()}
+        step = torch.autograd.grad(single_loss(leaves, x[0], y[0]), list(leaves.values()), materialize_grads=True)
+        moved = {name: w.detach() - lr * g for (name, w), g in zip(leaves.items(), step, strict=True)}
+        with torch.no_grad():
+            plain = call_with(model, moved | fixed, x_prime)
+    moves = (plain - before_prime).abs().max()
+    if (plain - after_prime[0]).abs().max() > 1e-3 * moves + 1e3 * torch.finfo(dtype).eps * before_prime.abs().max():
+        raise InputError(
+            "model: torch's vectorised gradient of it is wrong (it differs from an ordinary backward pass); write the "
+            "operation behind it in others"
+        )
+    return (before_prime, after_prime.transpose(0, 1)), (before, after_own)
