@@ -243,6 +243,14 @@ def test_an_earlier_record_is_shown_as_it_was_recorded():
     assert rows.measured_items(claim, old) == [("some ratio", "0.25 / 0.5 / 0.75 (3)")]
 
 
+def test_stability_and_definitions_have_their_place():
+    claim = made()
+    found = record(claim, definitions={"fcn.rise": 0.1}, stability={"share": 0.92, "low": 0.82, "high": 1.0})
+    text = " ".join(soup(cards.card(claim, found)).get_text(" ").split())
+    assert "repeated in 92 % of redraws (82 % to 100 %)" in text
+    assert "Definitions: fcn.rise: 0.1" in text
+
+
 def test_short_cuts_between_words_and_never_inside_tex():
     text = (
         "One step multiplies " + "the distance " * 5 + r"$\alpha + \beta + \gamma + \delta + \epsilon + \zeta$ and more"
