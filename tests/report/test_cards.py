@@ -190,7 +190,7 @@ def test_headline_counts_only_verdicts_in_the_sources_setting():
     assert "At a smaller scale, 1 more was looked at" in said
     assert (
         "On a stand-in, which does not decide a claim, 3 more were looked at" in said
-        and "met once, not met twice." in said
+        and "met in 1, not met in 2." in said
     )
     assert "1 was judged by an earlier criterion." in said and "1 is undecided." in said and "1 more cannot" in said
 
