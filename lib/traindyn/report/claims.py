@@ -1,122 +1,56 @@
-"""Claims, their criteria, and the verdict that follows from them.
-
-A chapter's `claims.yaml` names for every claim the parts that can fail, before anything is run. A run gives each part a
-value; the verdict is derived here and nowhere else.
-"""
+"""Reading a chapter's ledger, `claims.yaml`: every mistake in one line, and a lint of its wording."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fractions import Fraction
+import ast
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from traindyn.errors import InputError, nearest
 from traindyn.files import project_root
-
-HOLDS, CORRECTED, FAILS, UNDECIDED, NOT_TESTABLE = VERDICTS = (
-    "holds",
-    "holds with correction",
-    "fails",
-    "undecided",
-    "not testable",
+from traindyn.report.entries import (
+    CONSEQUENCES,
+    CORRECTED,
+    FAILS,
+    HOLDS,
+    NOT_TESTABLE,
+    PRESETS,
+    READS,
+    STATUSES,
+    UNDECIDED,
+    VERDICTS,
+    Claim,
+    Erratum,
+    Part,
+    anchor,
 )
-READS = ("printed", "corrected", "weaker", "control", "sensitivity")
-PRESETS = ("smoke", "laptop", "paper")
-STATUSES = ("misprint", "statement", "proof", "setting not given", "may be our copy")
-CONSEQUENCES = ("result", "proof", "cosmetic")
+from traindyn.report.language import OPERATORS, fill, number, parse
 
-
-@dataclass(frozen=True)
-class Part:
-    """One thing that can fail.
-
-    Attributes:
-        name: short word, unique in its claim.
-        statement: the criterion, in words and numbers.
-        reads: which reading of the claim it tests: printed, corrected, weaker, control or sensitivity.
-        decides: whether the verdict rests on it.
-        quorum: share of the seeds for which it must be true (1: all).
-        varies: what a sensitivity part varies ("initialisation"); named in the verdict if it changes the outcome.
-    """
-
-    name: str
-    statement: str
-    reads: str = "printed"
-    decides: bool = True
-    quorum: Fraction = Fraction(1)
-    varies: str | None = None
-
-
-@dataclass(frozen=True)
-class Erratum:
-    """What is printed, what we find, and where that is demonstrated.
-
-    Attributes:
-        printed, right: text, with TeX between dollars.
-        evidence: anchor of the cell that demonstrates it.
-        status: one of `STATUSES`.
-        consequence: "result" (a stated result changes), "proof" or "cosmetic".
-        version: the version of the source that was read.
-    """
-
-    printed: str
-    right: str
-    evidence: str
-    status: str
-    consequence: str
-    version: str | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One entry of a chapter's ledger; see the fields of `claims.yaml` in CONTRIBUTING.md."""
-
-    id: str
-    where: str
-    kind: str
-    states: str
-    parts: tuple[Part, ...] = ()
-    reported: Any = None
-    setup: str | None = None
-    seeds: int = 1
-    decides_at: tuple[str, ...] = PRESETS
-    expect: Mapping[str, str] = field(default_factory=dict)
-    because: Mapping[str, str] = field(default_factory=dict)
-    coarse: tuple[str, ...] = ()
-    tried: str | None = None
-    errata: tuple[Erratum, ...] = ()
-    not_testable: str | None = None
-
-    @property
-    def chapter(self) -> str:
-        """The chapter's name: the id up to its first dot."""
-        return self.id.split(".", 1)[0]
-
-    @property
-    def anchor(self) -> str:
-        """The anchor of the claim's cell in its chapter: the id with its first dot as a hyphen, in lower case."""
-        return anchor(self.id)
-
-    @property
-    def criterion_sha256(self) -> str:
-        """Hash of everything that decides: parts, seeds asked for and presets that decide."""
-        parts = [(p.name, p.statement, p.reads, p.decides, str(p.quorum), p.varies) for p in self.parts]
-        text = json.dumps([self.id, parts, self.seeds, list(self.decides_at), self.not_testable])
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def anchor(claim_id: str) -> str:
-    """Return the HTML anchor of a claim: `elasticity.conj-1.1-distance` -> `elasticity-conj-1-1-distance`."""
-    return claim_id.replace(".", "-").replace("_", "-").lower()  # Sphinx makes ids without underscores
+__all__ = [
+    "CONSEQUENCES",
+    "CORRECTED",
+    "FAILS",
+    "HOLDS",
+    "NOT_TESTABLE",
+    "PRESETS",
+    "READS",
+    "STATUSES",
+    "UNDECIDED",
+    "VERDICTS",
+    "Claim",
+    "Erratum",
+    "Part",
+    "anchor",
+    "load_ledger",
+    "misdirected",
+    "schema",
+]
+_ADAPTER = TypeAdapter(Claim)
 
 
 def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
@@ -130,7 +64,8 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
         The claims, in the ledger's order.
 
     Raises:
-        InputError: the file is missing or not YAML, or an entry has an unknown key or word, a repeated id or part.
+        InputError: the file is missing or not YAML; an entry has an unknown key or word, or a repeated id or part; a
+            test is not of the language, or its wording has not one place for each of its numbers.
     """
     path = Path(path) if path else project_root() / "chapters" / chapter / "claims.yaml"
     try:
@@ -139,6 +74,8 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
         raise InputError(f"cannot read the ledger {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise InputError(f"the ledger {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(entries, list | None) or not all(isinstance(entry, Mapping) for entry in entries or []):
+        raise InputError(f"the ledger {path} is not a list of claims; expected '- id: {chapter}.name' and so on")
     claims = [_claim(entry, path) for entry in entries or []]
     seen: set[str] = set()
     for claim in claims:
@@ -148,124 +85,99 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
     return claims
 
 
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a ledger, which editors check it by while it is written."""
+    found = TypeAdapter(list[Claim]).json_schema(mode="validation")
+    claim = found["$defs"]["Claim"]["properties"]
+    claim["erratum"] = {"anyOf": [{"$ref": "#/$defs/Erratum"}, claim["erratum"], {"type": "null"}]}
+    for name in ("decides_at", "parts", "coarse", "runs", "definitions", "expect", "because"):
+        claim[name] = {"anyOf": [claim[name], {"type": "null"}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "The ledger of a chapter", **found}
+
+
 def _claim(entry: Mapping[str, Any], path: Path) -> Claim:
     where = f"{path.name}: claim '{entry.get('id', '?')}'"
-    fields = dict(entry)
-    errata = fields.pop("erratum", None) or []
-    errata = [errata] if isinstance(errata, Mapping) else errata
-    parts = fields.pop("parts", None) or []
-    fields.pop("errata", None)
-    for name in fields:
-        if name not in Claim.__dataclass_fields__:
-            raise InputError(f"{where}: unknown key '{name}'{nearest(name, Claim.__dataclass_fields__)}")
+    fields = {name: value for name, value in entry.items() if value is not None and name != "errata"}
+    if fields.get("not_testable"):
+        fields.setdefault("decides_at", ())
+    if isinstance(fields.get("parts"), list):
+        fields["parts"] = [_part(part) for part in fields["parts"]]
     try:
-        claim = Claim(
-            **{
-                **{name: value for name, value in fields.items() if value is not None},
-                "parts": tuple(_part(part) for part in parts),
-                "errata": tuple(Erratum(**erratum) for erratum in errata),
-                "decides_at": tuple(fields.get("decides_at", () if fields.get("not_testable") else PRESETS)),
-                "coarse": tuple(fields.get("coarse") or ()),
-            }
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {error}") from error
-    _known(where, "part reads", [part.reads for part in claim.parts], READS)
-    _known(where, "decides_at", claim.decides_at, PRESETS)
-    _known(where, "expect", claim.expect.values(), VERDICTS)
-    _known(where, "erratum status", [erratum.status for erratum in claim.errata], STATUSES)
-    _known(where, "erratum consequence", [erratum.consequence for erratum in claim.errata], CONSEQUENCES)
+        claim = _ADAPTER.validate_python(fields)
+    except ValidationError as error:
+        raise InputError(f"{where}{_line(error, entry)}") from error
     if len({part.name for part in claim.parts}) < len(claim.parts):
         raise InputError(f"{where}: two parts have the same name")
     if not claim.not_testable and not any(part.decides and part.reads == "printed" for part in claim.parts):
         raise InputError(f"{where}: no deciding printed part; add one, or say why it is `not_testable`")
+    for part in claim.parts:
+        _check(part, f"{where}, part '{part.name}'")
     return claim
 
 
-def _part(entry: Mapping[str, Any]) -> Part:
-    fields = dict(entry)
-    fields["quorum"] = Fraction(str(fields.get("quorum", 1)))
-    if fields.get("reads") == "sensitivity":
-        fields.setdefault("decides", False)
-    return Part(**fields)
+def _part(entry: Any) -> Any:
+    if isinstance(entry, Mapping) and entry.get("reads") == "sensitivity":
+        return {"decides": False, **entry}
+    return entry
 
 
-def _known(where: str, what: str, given: Any, known: tuple[str, ...]) -> None:
-    for word in given:
-        if word not in known:
-            raise InputError(f"{where}: {what} '{word}' is unknown; expected one of {', '.join(known)}")
+def _check(part: Part, where: str) -> None:
+    try:
+        test = parse(part.test)
+        fill(part.says, test)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if part.quorum is not None and not 0 < part.quorum <= 1:
+        raise InputError(f"{where}: quorum {part.quorum} is out of range; expected a share such as 4/5")
+    if part.quorum not in (None, 1) and not test.bare:
+        raise InputError(f"{where}: '{part.test}' is asked once, over all seeds; it cannot have a quorum")
 
 
-def outcome(value: Any) -> bool | None | list[bool]:
-    """Return a part's value as plain Python: a boolean, None, or a list of booleans over seeds.
+def _line(error: ValidationError, entry: Mapping[str, Any]) -> str:
+    """Return the first mistake as the end of one line: where in the claim, what was given, what is expected."""
+    first = error.errors()[0]
+    place = [part for part in first["loc"] if part != "function-before"]
+    key, known, said = str(place[-1]), Claim.__dataclass_fields__, ""
+    if place[0] == "parts" and len(place) > 1:
+        part = entry["parts"][place[1]]
+        said = f", part '{part.get('name', place[1]) if isinstance(part, Mapping) else place[1]}'"
+        known = Part.__dataclass_fields__
+    elif place[0] in ("erratum", "errata") and len(place) > 1:
+        said, known = ", erratum", Erratum.__dataclass_fields__
+    match first["type"]:
+        case "unexpected_keyword_argument":
+            return f"{said}: unknown key '{key}'{nearest(key, known)}; known: {', '.join(known)}"
+        case "missing" | "missing_argument":
+            return f"{said}: '{key}' is missing"
+        case "literal_error":
+            word = next((str(item) for item in reversed(place) if not isinstance(item, int) and item != "[key]"), key)
+            return f"{said}: {word} {first['input']!r} is unknown; expected one of {first['ctx']['expected']}"
+    return f"{said}: '{key}': {first['msg'].splitlines()[0]}, got {first['input']!r}"
 
-    Raises:
-        InputError: it is something else (a number, say: compare it before you check it).
+
+_UP = re.compile(r"\b(at least|above|more than|exceeds?|larger than|greater than)\s+\{(?:|%|\+%)\}")
+_DOWN = re.compile(r"\b(at most|below|less than|no more than|smaller than|lower than)\s+\{(?:|%|\+%)\}")
+
+
+def misdirected(claims: Iterable[Claim]) -> list[str]:
+    """Return what reads the wrong way round: "at least {}" beside `<`, "at most {}" beside `>`.
+
+    Only parts whose test is one comparison of something with a number are looked at, and no sentence with a negation.
     """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    array = np.asarray(value)
-    if array.dtype != bool or array.ndim > 1 or array.size == 0:
-        raise InputError(f"a part is a boolean, None, or booleans over seeds; got {value!r}")
-    return array.tolist()
-
-
-def is_true(part: Part, value: bool | None | list[bool]) -> bool | None:
-    """Return whether a part is met: a list of seeds is, when at least the part's quorum of them is true."""
-    if isinstance(value, list):
-        return sum(value) >= math.ceil(part.quorum * len(value))
-    return value
-
-
-def derive(claim: Claim, preset: str, values: Mapping[str, Any], seeds: int) -> tuple[str, str]:
-    """Derive the verdict of a claim from the values of its parts.
-
-    All deciding printed parts true: holds. A printed part false and every deciding corrected or weaker part true:
-    holds with correction. A printed part false otherwise: fails. A control false, fewer seeds than asked, a deciding
-    part None, or a preset outside `decides_at`: undecided.
-
-    Args:
-        claim: the claim.
-        preset: smoke, laptop or paper.
-        values: one value per part, as `outcome` returns them.
-        seeds: number of seeds behind the values.
-
-    Returns:
-        The verdict, and why it is undecided (empty otherwise).
-
-    Raises:
-        InputError: the names of `values` are not those of the claim's parts.
-    """
-    if claim.not_testable:
-        return NOT_TESTABLE, claim.not_testable
-    names = [part.name for part in claim.parts]
-    for name in set(values) ^ set(names):
-        known = "has no value" if name in names else f"is not in the ledger{nearest(name, names)}"
-        raise InputError(f"claim '{claim.id}': part '{name}' {known}; its parts: {', '.join(names)}")
-    truth = {part.name: is_true(part, values[part.name]) for part in claim.parts}
-    deciding = [part for part in claim.parts if part.decides]
-    if preset not in claim.decides_at:
-        return UNDECIDED, claim.because.get(preset, f"the {preset} preset does not decide it")
-    if missing := [part.name for part in deciding if truth[part.name] is None]:
-        return UNDECIDED, f"not contained in this run: {', '.join(missing)}"
-    if seeds < claim.seeds:
-        return UNDECIDED, f"{seeds} seeds, the criterion asks for {claim.seeds}"
-    if broken := [part.name for part in deciding if part.reads == "control" and not truth[part.name]]:
-        return UNDECIDED, f"control failed: {', '.join(broken)}"
-    if all(truth[part.name] for part in deciding if part.reads == "printed"):
-        return HOLDS, ""
-    mended = [truth[part.name] for part in deciding if part.reads in ("corrected", "weaker")]
-    return (CORRECTED if mended and all(mended) else FAILS), ""
-
-
-def depends_on(claim: Claim, values: Mapping[str, Any]) -> list[str]:
-    """Return what the outcome depends on: what those sensitivity parts vary that differ from the printed outcome."""
-    printed = [is_true(part, values[part.name]) for part in claim.parts if part.reads == "printed" and part.decides]
-    differing = [
-        part.varies
-        for part in claim.parts
-        if part.varies and is_true(part, values[part.name]) not in (None, all(printed))
-    ]
-    return list(dict.fromkeys(differing)) if None not in printed else []
+    found = []
+    for claim in claims:
+        for part in claim.parts:
+            tree = parse(part.test).tree
+            if re.search(r"\b(no|not|none|never|nowhere|without)\b", part.says, re.IGNORECASE):
+                continue
+            if not isinstance(tree, ast.Compare) or len(tree.ops) > 1 or isinstance(tree.ops[0], ast.Eq):
+                continue
+            if number(tree.left) is not None:
+                upwards = OPERATORS[type(tree.ops[0])].startswith("<")
+            elif number(tree.comparators[0]) is not None:
+                upwards = OPERATORS[type(tree.ops[0])].startswith(">")
+            else:
+                continue
+            if words := (_DOWN if upwards else _UP).search(part.says):
+                found.append(f"{claim.id}, part '{part.name}': '{words.group(0)}' beside '{part.test}'")
+    return found
