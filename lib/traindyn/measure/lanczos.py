@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from traindyn.errors import InputError
+from traindyn.errors import NotFiniteError
 
 
 class _Pair(NamedTuple):
@@ -47,7 +47,7 @@ def top_eig(product: Callable[[Tensor], Tensor], start: Tensor, tol: float = 1e-
         most: products after which the best value so far is returned, with its residual.
 
     Raises:
-        InputError: a product is not finite.
+        NotFiniteError: a product is not finite.
 
     Source: Parlett, The Symmetric Eigenvalue Problem (1998), sections 11.7 and 13.
     """
@@ -59,7 +59,7 @@ def top_eig(product: Callable[[Tensor], Tensor], start: Tensor, tol: float = 1e-
     for step in range(most):
         w = product(basis[step])
         if not torch.isfinite(w).all():
-            raise InputError("model: a curvature product holds NaN or infinity; has training diverged?")
+            raise NotFiniteError("model: a curvature product holds NaN or infinity; has training diverged?")
         T[step, step] = w @ basis[step]
         for _ in range(2):  # once is not enough in floating point
             w = w - basis[: step + 1].T @ (basis[: step + 1] @ w)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from traindyn import compute, losses
-from traindyn.errors import InputError
+from traindyn.errors import InputError, NotFiniteError
 from traindyn.measure.lanczos import TopEig, top_eig
 from traindyn.measure.ntk import empirical_ntk
 
@@ -30,7 +30,7 @@ def _square(K: Tensor) -> None:
     if K.dim() < 2 or K.shape[-1] != K.shape[-2] or not K.is_floating_point():
         raise InputError(f"K: expected a square matrix of floating point numbers, got {tuple(K.shape)} {K.dtype}")
     if not torch.isfinite(K).all():
-        raise InputError("K: holds NaN or infinity; has training diverged?")
+        raise NotFiniteError("K: holds NaN or infinity; has training diverged?")
 
 
 def top_eigs(K: Tensor, k: int) -> Eigs:
@@ -250,6 +250,25 @@ class TimesCritical:
     def __call__(self, state: Any) -> float:
         """Return the rate for a state with model, X, y and loss_name."""
         return self.ratio * network_critical_lr(state.model, state.X, state.y, state.loss_name).item()
+
+
+def top_norm(model: nn.Module, X: Tensor) -> Tensor:
+    """Return the top eigenvalue of the tangent kernel on X, outputs kept apart; NaN where the network has diverged.
+
+    For schedules and probes that have to go on after a divergence; `critical_lr` and `top_eigs` refuse it.
+
+    Args:
+        model: a network, as in `empirical_ntk`.
+        X: inputs, shape (n, ...).
+
+    Returns:
+        0-dimensional tensor of X's dtype, on its device.
+    """
+    with torch.no_grad():
+        try:
+            return torch.linalg.eigvalsh(empirical_ntk(model, X, outputs="full"))[-1]
+        except NotFiniteError:
+            return torch.tensor(math.nan).to(X)
 
 
 def times_critical(ratio: float) -> TimesCritical:

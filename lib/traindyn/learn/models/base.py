@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+from traindyn import compute
+from traindyn.errors import InputError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Network(nn.Module):
@@ -23,3 +31,26 @@ class Network(nn.Module):
 def squeeze_single(out: Tensor, out_dim: int) -> Tensor:
     """Return outputs (n, 1) as (n,) where the network has one output, else as they are."""
     return out.squeeze(-1) if out_dim == 1 else out
+
+
+def drawn(
+    model: Module, seed: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Module:
+    """Return a copy of a network whose initial weights are those of a seed, as `learn.train.fit` draws them.
+
+    Args:
+        model: a network with `reset(generator)`; it is not changed.
+        seed: of the weights, by the generator of the purpose "init".
+        dtype: of the weights, from the draw on; None: the model's own.
+        device: where the copy lies; None: where the model does.
+
+    Raises:
+        InputError: the network cannot draw its weights.
+    """
+    if not hasattr(model, "reset"):
+        raise InputError(
+            f"model: {type(model).__name__} has no reset(generator), so its initial weights cannot be drawn from a seed"
+        )
+    network = copy.deepcopy(model).to(dtype=dtype)
+    network.reset(compute.generator(seed, "init"))
+    return network.to(device=device)
