@@ -286,7 +286,7 @@ def times_critical(ratio: float) -> TimesCritical:
 # ------------------------------------------------------------------------------------------------ matrix-free
 
 
-def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0) -> TopEig:
+def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0, most: int = 100) -> TopEig:
     """Largest eigenvalue of the tangent kernel (outputs kept apart) by products J (J^T v), without the kernel.
 
     Worth it from several thousand samples on; below, `empirical_ntk` and `top_eigs` cost less.
@@ -296,9 +296,10 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
         X: inputs, shape (n, ...).
         tol: relative error of the value.
         seed: of the start vector.
+        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
 
     Returns:
-        (value, residual), with the attribute `products`.
+        (value, residual), with the attributes of `lanczos.TopEig`: products, error, converged.
 
     Raises:
         InputError: no trainable parameter, or NaN.
@@ -315,11 +316,18 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
         return torch.autograd.grad(pulled, dual, u, retain_graph=True)[0].flatten()
 
     start = torch.randn(f.numel(), generator=compute.generator(seed, "lanczos"), dtype=torch.float64).to(f)
-    return top_eig(product, start, tol)
+    return top_eig(product, start, tol, most)
 
 
 def hessian_top_eig(
-    model: nn.Module, X: Tensor, y: Tensor, loss: losses.Loss = "mse", *, tol: float = 1e-3, seed: int = 0
+    model: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    loss: losses.Loss = "mse",
+    *,
+    tol: float = 1e-3,
+    seed: int = 0,
+    most: int = 100,
 ) -> TopEig:
     """Largest eigenvalue of the training loss's Hessian by Hessian-vector products.
 
@@ -331,9 +339,11 @@ def hessian_top_eig(
         loss: a name of `losses.LOSSES` or a callable.
         tol: relative error of the value, estimated from the residual.
         seed: of the noise in the start vector.
+        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
 
     Returns:
-        (value, residual), with the attribute `products`; they say that an eigenvalue lies within residual of value.
+        (value, residual), with the attributes of `lanczos.TopEig` (products, error, converged): an eigenvalue lies
+        within residual of value, and the error is small only if it converged.
 
     Raises:
         InputError: no trainable parameter, shapes that do not fit, or NaN.
@@ -354,8 +364,10 @@ def hessian_top_eig(
         return torch.cat([h.flatten() for h in H])
 
     noise = torch.randn(len(gradient), generator=compute.generator(seed, "lanczos")).to(gradient)
-    length = gradient.norm()
-    return top_eig(product, noise / noise.norm() + (gradient / length if length > 0 else 0), tol)
+    noise, length = noise / noise.norm(), gradient.norm()
+    start = noise + gradient / length if length > 0 else noise
+    # few weights: the two may be opposite and cancel
+    return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
 
 
 def _trainable(model: nn.Module) -> list[Tensor]:
