@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from traindyn import compute, losses
-from traindyn.errors import InputError
+from traindyn.errors import InputError, NotFiniteError
 from traindyn.measure.lanczos import TopEig, top_eig
 from traindyn.measure.ntk import empirical_ntk
 
@@ -28,7 +30,7 @@ def _square(K: Tensor) -> None:
     if K.dim() < 2 or K.shape[-1] != K.shape[-2] or not K.is_floating_point():
         raise InputError(f"K: expected a square matrix of floating point numbers, got {tuple(K.shape)} {K.dtype}")
     if not torch.isfinite(K).all():
-        raise InputError("K: holds NaN or infinity; has training diverged?")
+        raise NotFiniteError("K: holds NaN or infinity; has training diverged?")
 
 
 def top_eigs(K: Tensor, k: int) -> Eigs:
@@ -151,7 +153,125 @@ def batch_critical_lr(
     return torch.stack(rates)
 
 
-def times_critical(ratio: float) -> Callable[[Any], float]:
+def output_curvature(loss: losses.Loss, f: Tensor, y: Tensor) -> Tensor:
+    """Return a root R of the loss's Hessian in the outputs, R R^T = d^2 L / df^2, shape (n c, n c), sample-major.
+
+    With the tangent kernel K (outputs="full"), R^T K R has the eigenvalues of the loss's Gauss-Newton matrix.
+
+    Args:
+        loss: a name of `losses.LOSSES`, or a callable that is convex in the outputs.
+        f: outputs, shape (n,) or (n, c).
+        y: targets as the loss wants them.
+
+    Raises:
+        InputError: the loss is not convex at f.
+    """
+    if not callable(loss) and loss in losses.SQUARED:
+        factor = losses.residual_factor(loss, len(f), f[0].numel())
+        return math.sqrt(factor) * torch.eye(f.numel(), dtype=f.dtype, device=f.device)
+    with torch.enable_grad():
+        free = f.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(losses.value(loss, free, y), free, create_graph=True)
+        if slope.requires_grad:
+            rows = [torch.autograd.grad(s, free, retain_graph=True, materialize_grads=True)[0] for s in slope.flatten()]
+            H = torch.stack(rows).reshape(f.numel(), f.numel())
+        else:  # linear in the outputs, piecewise at least
+            H = f.new_zeros(f.numel(), f.numel())
+    values, vectors = torch.linalg.eigh((H + H.T) / 2)
+    if values[0] < -1e-6 * values[-1].abs():
+        raise InputError("loss: not convex in the outputs; its Gauss-Newton matrix has no critical rate")
+    return vectors * values.clamp(min=0).sqrt()
+
+
+def network_critical_lr(model: nn.Module, X: Tensor, y: Tensor | None = None, loss: losses.Loss = "mse") -> Tensor:
+    """Critical rate of gradient descent at a network's present weights: 2 over the top Gauss-Newton eigenvalue.
+
+    For a squared loss that is `critical_lr` of its kernel with the outputs kept apart, in the loss's own normalisation.
+
+    Args:
+        model: a network, as in `empirical_ntk`.
+        X: inputs, shape (n, ...).
+        y: targets; not needed for a squared loss.
+        loss: a name of `losses.LOSSES`, or a callable that is convex in the outputs.
+
+    Returns:
+        0-dimensional tensor; infinity where the loss has no curvature in the outputs.
+
+    Raises:
+        InputError: as `empirical_ntk` and `output_curvature`.
+    """
+    K = empirical_ntk(model, X, outputs="full")
+    if not callable(loss) and loss in losses.SQUARED:
+        return critical_lr(K, n=len(X), loss=loss)
+    with torch.no_grad():
+        root = output_curvature(loss, model(X), y).to(K)
+    return 2 / torch.linalg.eigvalsh(root.T @ K @ root)[-1].clamp(min=0)
+
+
+def initial_critical(state: Any) -> Tensor:
+    """Return the critical rate of a training state's network on its training set, in the loss's own normalisation."""
+    return network_critical_lr(state.model, state.X, state.y, state.loss_name)
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A learning rate for `learn.train.fit` that is a multiple of the run's own initial critical rate.
+
+    Attributes:
+        ratio: the multiple.
+        reference: function State -> rate, asked once per run at its initial weights.
+    """
+
+    ratio: float
+    reference: Callable[[Any], Any] = initial_critical
+
+
+def relative(ratio: float) -> Relative:
+    """Return a rate for `learn.train.fit`: ratio times the run's own critical rate at its initial weights.
+
+    The critical rate is taken once per run and shared by `lr`, the entries of `schedule` and `Cyclical`. Where it has
+    to be that of the moment in which the rate enters, see `times_critical`.
+
+    Args:
+        ratio: multiple of eta_crit(w_0) = 2 / (factor |K|), K the kernel of the whole training set, outputs kept apart.
+
+    Returns:
+        A frozen object with the attributes `ratio` and `reference`.
+    """
+    return Relative(float(ratio))
+
+
+@dataclass(frozen=True)
+class TimesCritical:
+    """A rate function State -> rate: `ratio` times the critical rate at the weights where it is asked."""
+
+    ratio: float
+
+    def __call__(self, state: Any) -> float:
+        """Return the rate for a state with model, X, y and loss_name."""
+        return self.ratio * network_critical_lr(state.model, state.X, state.y, state.loss_name).item()
+
+
+def top_norm(model: nn.Module, X: Tensor) -> Tensor:
+    """Return the top eigenvalue of the tangent kernel on X, outputs kept apart; NaN where the network has diverged.
+
+    For schedules and probes that have to go on after a divergence; `critical_lr` and `top_eigs` refuse it.
+
+    Args:
+        model: a network, as in `empirical_ntk`.
+        X: inputs, shape (n, ...).
+
+    Returns:
+        0-dimensional tensor of X's dtype, on its device.
+    """
+    with torch.no_grad():
+        try:
+            return torch.linalg.eigvalsh(empirical_ntk(model, X, outputs="full"))[-1]
+        except NotFiniteError:
+            return torch.tensor(math.nan).to(X)
+
+
+def times_critical(ratio: float) -> TimesCritical:
     """Return a rate function for `learn.train.fit`: ratio times the critical rate of the whole training set.
 
     Args:
@@ -160,19 +280,13 @@ def times_critical(ratio: float) -> Callable[[Any], float]:
     Returns:
         Function State -> rate; its attribute `ratio` is the multiple.
     """
-
-    def rate(state: Any) -> float:
-        K = empirical_ntk(state.model, state.X, outputs="full")
-        return ratio * critical_lr(K, n=len(state.X), loss=state.loss_name).item()
-
-    rate.ratio = ratio
-    return rate
+    return TimesCritical(ratio)
 
 
 # ------------------------------------------------------------------------------------------------ matrix-free
 
 
-def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0) -> TopEig:
+def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0, most: int = 100) -> TopEig:
     """Largest eigenvalue of the tangent kernel (outputs kept apart) by products J (J^T v), without the kernel.
 
     Worth it from several thousand samples on; below, `empirical_ntk` and `top_eigs` cost less.
@@ -182,9 +296,10 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
         X: inputs, shape (n, ...).
         tol: relative error of the value.
         seed: of the start vector.
+        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
 
     Returns:
-        (value, residual), with the attribute `products`.
+        (value, residual), with the attributes of `lanczos.TopEig`: products, error, converged.
 
     Raises:
         InputError: no trainable parameter, or NaN.
@@ -201,11 +316,18 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
         return torch.autograd.grad(pulled, dual, u, retain_graph=True)[0].flatten()
 
     start = torch.randn(f.numel(), generator=compute.generator(seed, "lanczos"), dtype=torch.float64).to(f)
-    return top_eig(product, start, tol)
+    return top_eig(product, start, tol, most)
 
 
 def hessian_top_eig(
-    model: nn.Module, X: Tensor, y: Tensor, loss: losses.Loss = "mse", *, tol: float = 1e-3, seed: int = 0
+    model: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    loss: losses.Loss = "mse",
+    *,
+    tol: float = 1e-3,
+    seed: int = 0,
+    most: int = 100,
 ) -> TopEig:
     """Largest eigenvalue of the training loss's Hessian by Hessian-vector products.
 
@@ -217,9 +339,11 @@ def hessian_top_eig(
         loss: a name of `losses.LOSSES` or a callable.
         tol: relative error of the value, estimated from the residual.
         seed: of the noise in the start vector.
+        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
 
     Returns:
-        (value, residual), with the attribute `products`; they say that an eigenvalue lies within residual of value.
+        (value, residual), with the attributes of `lanczos.TopEig` (products, error, converged): an eigenvalue lies
+        within residual of value, and the error is small only if it converged.
 
     Raises:
         InputError: no trainable parameter, shapes that do not fit, or NaN.
@@ -240,8 +364,10 @@ def hessian_top_eig(
         return torch.cat([h.flatten() for h in H])
 
     noise = torch.randn(len(gradient), generator=compute.generator(seed, "lanczos")).to(gradient)
-    length = gradient.norm()
-    return top_eig(product, noise / noise.norm() + (gradient / length if length > 0 else 0), tol)
+    noise, length = noise / noise.norm(), gradient.norm()
+    start = noise + gradient / length if length > 0 else noise
+    # few weights: the two may be opposite and cancel
+    return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
 
 
 def _trainable(model: nn.Module) -> list[Tensor]:

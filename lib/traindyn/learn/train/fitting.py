@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ from tqdm import tqdm
 from traindyn import losses
 from traindyn.compute import generator, pick_device, strict_float32
 from traindyn.errors import InputError, choose
-from traindyn.learn.train.loop import Stop
+from traindyn.learn.train.loop import Outcome, Stop
 from traindyn.learn.train.optim import Rule
 from traindyn.learn.train.parallel import Job, Spec, Trained, size, train
 from traindyn.learn.train.probes import Probe
 from traindyn.learn.train.result import Models, Run
 from traindyn.learn.train.sampling import Source
-from traindyn.learn.train.schedules import plans, ratio
+from traindyn.learn.train.schedules import Multiple, Plan, plans, ratio
 
 VARY = ("init", "data", "order")
 
 
+@torch.inference_mode(False)
 def fit(
     model: nn.Module | Callable[[int], nn.Module],
     X: Any,
@@ -62,7 +64,9 @@ def fit(
         loss: a name of `losses.LOSSES`, or a callable (f, y) -> scalar tensor.
         optimizer: "sgd", "momentum" (0.9), "rmsprop", "adagrad", "adadelta", "adam", or
             {"name": ..., hyperparameters by torch's names}.
-        lr: a number, a list (every rate x every seed is a run), or a function State -> number, asked once per run.
+        lr: a number, a list (every rate x every seed is a run), {seed: rate or list of rates}, a function State ->
+            number, asked once per run when it enters, or a multiple of the run's own reference
+            (`measure.spectrum.relative`), asked once per run at its initial weights.
         schedule: None; [(step, rate), ...], rates as for `lr`; `Cyclical`; or a function State -> rate, asked before
             every update (every k-th, if it has an attribute `every` = k).
         batch_size: samples per update; None: all of them. Batches have equal size: without replacement the
@@ -94,12 +98,15 @@ def fit(
     Raises:
         InputError: the settings do not fit one another.
     """
-    rule, stop, plan_list = Rule.of(optimizer), Stop.of(stop), plans(lr, schedule)
+    rule, stop = Rule.of(optimizer), Stop.of(stop)
     losses.check(loss)
     vary = [choose("what varies with the seed", word, VARY) for word in vary]
-    if steps < 0:
-        raise InputError(f"steps: expected at least 0, got {steps}")
-    given = [0] if seeds is None else [int(seed) for seed in seeds]
+    steps = _whole("steps", steps, 0)
+    batch_size = None if batch_size is None else _whole("batch_size", batch_size, 1)
+    together = None if together is None else _whole("together", together, 1)
+    if seeds is not None and (isinstance(seeds, str) or not isinstance(seeds, Iterable)):
+        raise InputError(f"seeds: expected a list of integers, got {seeds!r}")
+    given = [0] if seeds is None else [_whole("seeds", seed, None) for seed in seeds]
     if not given or len(set(given)) != len(given):
         raise InputError(f"seeds: expected at least one, all different, got {given}")
     own = {word: given if word in vary else [given[0]] * len(given) for word in VARY}
@@ -110,10 +117,12 @@ def fit(
     device = torch.as_tensor(first_X).device if device is None else pick_device(device)
     if dtype is None:
         dtype = first_X.dtype if torch.as_tensor(first_X).is_floating_point() else torch.float32
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"dtype: expected float32 or float64, got {dtype}; convert X, or give dtype=torch.float32")
     if device.type == "cuda":
         strict_float32()
 
-    specs = [Spec(index, seed, plan) for index, seed in enumerate(given) for plan in plan_list]
+    specs = [Spec(index, seed, plan) for index, seed in enumerate(given) for plan in plans(lr, schedule, seed)]
     job = Job(
         build=_builder(model, seeds is not None, own["init"], dtype),
         source=source,
@@ -121,7 +130,7 @@ def fit(
         loss=loss,
         rule=rule,
         stop=stop,
-        probes=probes or {},
+        probes={name: Probe.of(name, probe) for name, probe in (probes or {}).items()},
         steps=steps,
         batch_size=batch_size,
         replacement=replacement,
@@ -130,7 +139,7 @@ def fit(
         device=device,
         trace=trace,
     )
-    at_once = together or size(job, specs)
+    at_once = size(job, specs, together)
     with tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False) as bar:
         trained = train(job, specs, at_once, bar.update, Path(checkpoint) if checkpoint else None)
     meta = {
@@ -142,6 +151,19 @@ def fit(
         "dtype": str(dtype).removeprefix("torch."),
         "device": device.type,
         "together": max(len(part.specs) for part in trained),
+        "apart": job.notes,
+        "traced": not any(passes.eager for _, passes in job.passes),
+        "eager": "; ".join(passes.eager for _, passes in job.passes if passes.eager),
+        "seeds": given,
+        "vary": vary,
+        "lr": _said(lr),
+        "schedule": _said(schedule),
+        "stop": {
+            "loss": stop.loss,
+            "diverged": stop.diverged if math.isfinite(stop.diverged) else None,
+            "when": _said(stop.when),
+        },
+        "record": record if record is None or isinstance(record, int) else list(record),
         "torch": torch.__version__,
     }
     return gather(trained, meta)
@@ -190,6 +212,28 @@ def _called(model: Callable[[int], nn.Module], seed: int, dtype: torch.dtype) ->
     return network
 
 
+def _whole(name: str, value: Any, least: int | None) -> int:
+    """Return a whole number as int, or refuse it."""
+    fine = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not fine or least is not None and value < least:
+        wanted = "a whole number" if least is None else f"a whole number, at least {least}"
+        raise InputError(f"{name}: expected {wanted}, got {value!r}")
+    return int(value)
+
+
+def _said(value: Any) -> Any:
+    """Return a setting as `Run.meta` keeps it: numbers as they are, the rest in words."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _said(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_said(item) for item in value]
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
 def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
     """Return the record of runs that trained in chunks, in their order."""
     frames, summary, templates = [], [], []
@@ -203,9 +247,8 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
         last_loss = frame.groupby("run")["loss"].agg(lambda values: values.iloc[-1])
         for row, spec in enumerate(part.specs):
             run = before + row
-            starts = frame.loc[frame["run"] == run, "rate"]
-            own = {"run": run, "seed": spec.seed, "lr": float(starts.iloc[0]), "lr_ratio": ratio(spec.plan.start)}
-            own |= {f"rate_{step}": rate for step, rate in spec.plan.changes if not callable(rate)}
+            own = {"run": run, "seed": spec.seed, "lr": float(outcome.start_rates[row])}
+            own |= {"lr_ratio": ratio(spec.plan.start)} | _rates(spec.plan, outcome, row)
             own |= {"outcome": outcome.words[row], "steps": int(outcome.ends[row]), "loss": float(last_loss[run])}
             summary.append(own | {"wall": outcome.wall / len(part.specs)})
             templates.append(part.stack.module)
@@ -216,6 +259,8 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
     labels = table[["run", "seed", "lr", "lr_ratio"]]
     rest = [name for name in frame.columns if name not in labels.columns]
     frame = labels.merge(frame, on="run", how="right")[[*labels.columns, *rest]]
+    if "reference" in table:
+        frame["reference"] = frame["run"].map(table["reference"])
     counts = [len(part.specs) for part in trained]
     arrays, times = _join(pieces, counts)
     weights = {
@@ -223,6 +268,18 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
         for name in (*trained[0].stack.params, *trained[0].stack.fixed)
     }
     return Run(frame, table, arrays, times, Models(templates, weights), meta, weights)
+
+
+def _rates(plan: Plan, outcome: Outcome, row: int) -> dict[str, float]:
+    """Return the columns of a run's later rates, as numbers, and of the reference that multiples refer to."""
+    found: dict[str, float] = {}
+    own = {rate.reference: float(outcome.references[rate.reference][row]) for rate in plan.multiples()}
+    for step, rate in plan.changes:
+        if isinstance(rate, Multiple):
+            found |= {f"rate_{step}": rate.ratio * own[rate.reference], f"ratio_{step}": rate.ratio}
+        elif not callable(rate):
+            found[f"rate_{step}"] = rate
+    return found | ({"reference": next(iter(own.values()))} if own else {})
 
 
 def _join(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from traindyn.compute import memory_budget
-from traindyn.errors import InputError, choose
+from traindyn.errors import InputError, NotFiniteError, choose
 from traindyn.forward_pass import check_module, undisturbed
 from traindyn.measure.ntk.jacobians import Job, jacobian_kernel
 from traindyn.measure.ntk.passes import Pass
@@ -73,7 +73,7 @@ def empirical_ntk(
         job = Job(model, wanted, outputs == "full", memory_budget(X.device), chunk)
         K = jacobian_kernel(job, batches, list(wanted)) if method == "jacobian" else _structured(job, batches, method)
     if not torch.isfinite(K).all():
-        raise InputError("model: its tangent kernel holds NaN or infinity on X; has training diverged?")
+        raise NotFiniteError("model: its tangent kernel holds NaN or infinity on X; has training diverged?")
     return K.flatten(2).flatten(0, 1)
 
 
