@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
@@ -81,10 +83,18 @@ def uniform(seeds: Iterable[int], purpose: str, *shape: int, low: float = 0.0, h
     return low + (high - low) * torch.stack(draws)
 
 
-def strict_float32() -> None:
-    """Make float32 mean float32: no TF32 in matrix products or convolutions on CUDA."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+@contextmanager
+def strict_float32() -> Iterator[None]:
+    """Within the block float32 means float32: no TF32 in matrix products or convolutions on CUDA."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def float64_device(device: torch.device | str) -> torch.device:
@@ -98,9 +108,18 @@ def memory_budget(device: torch.device | str = "cpu") -> int:
 
     A quarter of what is free there at the moment, at most 2 GiB on a CPU; the environment variable
     `TRAINDYN_MEMORY` (in MiB) overrides it.
+
+    Raises:
+        InputError: `TRAINDYN_MEMORY` is not a positive number.
     """
     if limit := os.environ.get("TRAINDYN_MEMORY"):
-        return int(float(limit) * 2**20)
+        try:
+            count = float(limit)
+        except ValueError:
+            count = math.nan
+        if not 0 < count < math.inf:
+            raise InputError(f"TRAINDYN_MEMORY='{limit}' is not a size; expected a number of MiB, for example 2048")
+        return int(count * 2**20)
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import yaml
 
-from traindyn.errors import InputError, choose, nearest
+from traindyn.errors import InputError, choose, import_extra, nearest
 from traindyn.files import project_root
 from traindyn.values import Parameter, as_type, read_range
 
@@ -83,7 +82,7 @@ def declared(path: str | Path) -> dict[str, Parameter]:
             whose default fits its type and range.
     """
     path = Path(path)
-    cells = [cell for cell in jupytext.read(path).cells if is_parameters(cell)]
+    cells = [cell for cell in import_extra("jupytext", "reading a chapter").read(path).cells if is_parameters(cell)]
     if len(cells) != 1:
         raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters'; expected one")
     text = cells[0].source

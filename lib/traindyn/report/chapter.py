@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 
 from traindyn import compute, parameters
@@ -21,6 +19,7 @@ from traindyn.errors import InputError, choose, nearest
 from traindyn.files import atomic_path, project_root, read_json, write_json
 from traindyn.report import cards, provenance
 from traindyn.report.claims import NOT_TESTABLE, Claim, depends_on, derive, load_ledger, outcome
+from traindyn.report.showing import HTML, Markdown, display
 
 
 class Chapter:
@@ -60,12 +59,9 @@ class Chapter:
         self.dtype: torch.dtype = getattr(torch, self.parameters.get("precision", "float32"))
         if self.dtype == torch.float64:
             self.device = compute.float64_device(self.device)
-        compute.strict_float32()
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.seeds = [self.parameters["seed"] + i for i in range(self.parameters["n_seeds"])]
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
-        self._data: dict[str, Any] = {}
 
     def generator(self, purpose: str, seed: int | None = None) -> torch.Generator:
         """Return a CPU generator for one purpose, from `seed` (the chapter's first seed if None)."""
@@ -78,15 +74,6 @@ class Chapter:
             InputError: `presets.yaml` has no such experiment.
         """
         return SimpleNamespace(**self._sizes[choose("experiment", experiment, self._sizes)])
-
-    def uses(self, dataset: Any) -> Any:
-        """Note a data set in the run's provenance and return it.
-
-        Args:
-            dataset: anything with `meta`, a dict with at least "name"; what `learn.data.load` returns.
-        """
-        self._data[dataset.meta["name"]] = dataset.meta
-        return dataset
 
     def card(self) -> None:
         """Show what this run is: preset, seeds, precision, device, and where its source and tables are."""
@@ -238,7 +225,6 @@ class Chapter:
             "parameters": self.parameters,
             "sizes": self._sizes,
             "seeds": self.seeds,
-            "data": self._data,
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)

@@ -110,9 +110,6 @@ def fit(
     device = torch.as_tensor(first_X).device if device is None else pick_device(device)
     if dtype is None:
         dtype = first_X.dtype if torch.as_tensor(first_X).is_floating_point() else torch.float32
-    if device.type == "cuda":
-        strict_float32()
-
     specs = [Spec(index, seed, plan) for index, seed in enumerate(given) for plan in plan_list]
     job = Job(
         build=_builder(model, seeds is not None, own["init"], dtype),
@@ -131,7 +128,8 @@ def fit(
         trace=trace,
     )
     at_once = together or size(job, specs)
-    with tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False) as bar:
+    shown = tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False)
+    with strict_float32(), shown as bar:
         trained = train(job, specs, at_once, bar.update, Path(checkpoint) if checkpoint else None)
     meta = {
         "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable"),
