@@ -66,10 +66,11 @@ def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path):
 
 
 def test_many_at_once_never_hold_the_same_lock(tmp_path):
-    inside, most, entered = [0], [0], [0]
+    inside, most, entered, tried = [0], [0], [0], []
 
     def work() -> None:
         for _ in range(200):
+            tried.append(1)
             try:
                 with files.locked(tmp_path / "lock", "counting"):
                     inside[0] += 1
@@ -84,7 +85,7 @@ def test_many_at_once_never_hold_the_same_lock(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == [1] and entered[0] > 0
+    assert most == [1] and entered[0] > 0 and len(tried) == 800
 
 
 def test_without_a_checkout_the_library_says_so_and_data_still_loads(tmp_path):
