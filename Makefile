@@ -55,7 +55,7 @@ lint: setup
 	$(BIN)/python tests/lint_notebooks.py
 
 unit: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
+	$(BIN)/python -m pytest -rs -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
 	$(BIN)/python -m pytest --doctest-modules lib
 
 # every chapter at the smoke preset, its verdict cell compared with chapters/*/expected.txt
@@ -77,7 +77,7 @@ test-lowest: setup
 	$(BIN)/python tests/lowest.py > _build/lowest.txt
 	.venv-lowest/bin/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 	  -c _build/lowest.txt -e '.[book,data,dev]'
-	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
+	.venv-lowest/bin/python -m pytest -rs -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
 
 verify: setup
 	$(BIN)/traindyn verify --preset $(PRESET)

@@ -106,6 +106,12 @@ def test_the_key_holds_the_sources_that_a_chapter_can_reach():
     assert not {"traindyn/report/claims.py", "traindyn/report/cards.py", "traindyn/run/book.py"} & names
 
 
+def test_every_module_of_report_is_known_to_change_a_run_or_not():
+    report = Path(execute.__file__).parents[1] / "report"
+    assert not set(execute.JUDGING) & set(execute.RECORDING)
+    assert {path.stem for path in report.glob("*.py")} <= {*execute.JUDGING, *execute.RECORDING}
+
+
 def test_a_malformed_memory_budget_is_told_before_anything_runs(bare_book, monkeypatch, capsys):
     bare_book()
     monkeypatch.setenv("TRAINDYN_MEMORY", "2GB")
