@@ -10,7 +10,7 @@ import pytest
 import traindyn
 
 PACKAGE = Path(traindyn.__file__).parent
-GROUND = {"compute", "errors", "evidence", "files", "layers", "losses", "parameters", "used", "values"}
+GROUND = {"compute", "errors", "evidence", "files", "forward_pass", "layers", "losses", "parameters", "used", "values"}
 MAY_IMPORT = {
     "learn": GROUND | {"learn"},
     "measure": GROUND | {"measure"},

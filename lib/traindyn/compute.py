@@ -110,16 +110,16 @@ def memory_budget(device: torch.device | str = "cpu") -> int:
     `TRAINDYN_MEMORY` (in MiB) overrides it.
 
     Raises:
-        InputError: `TRAINDYN_MEMORY` is not a positive number.
+        InputError: `TRAINDYN_MEMORY` is not a number above 0.
     """
     if limit := os.environ.get("TRAINDYN_MEMORY"):
         try:
-            count = float(limit)
+            mebibytes = float(limit)
         except ValueError:
-            count = math.nan
-        if not 0 < count < math.inf:
-            raise InputError(f"TRAINDYN_MEMORY='{limit}' is not a size; expected a number of MiB, for example 2048")
-        return int(count * 2**20)
+            mebibytes = math.nan
+        if not 0 < mebibytes < math.inf:
+            raise InputError(f"TRAINDYN_MEMORY: expected a number of MiB above 0, such as 2048, got '{limit}'")
+        return int(mebibytes * 2**20)
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4

@@ -117,7 +117,7 @@ def test_a_malformed_memory_budget_is_told_before_anything_runs(bare_book, monke
     monkeypatch.setenv("TRAINDYN_MEMORY", "2GB")
     assert run(Path()) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "expected a number of MiB" in said
+    assert said.count("\n") == 1 and "expected a number of MiB above 0" in said
 
 
 def test_the_run_is_not_believed_once_a_file_of_it_is_gone(bare_book, capsys):

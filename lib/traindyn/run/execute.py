@@ -26,8 +26,8 @@ from traindyn.report import provenance
 from traindyn.run import notebook
 from traindyn.run.notebook import RunFailed, run_notebook, shown
 
-# modules of `report` that judge evidence, dress it or describe the run: they work on finished runs and are not in the key;
-# a test has every module stand in one of the two lists
+# modules of `report` that judge evidence, dress it or describe the run: they work on finished runs and do not
+# change one; a test has every module stand in one of the two lists
 JUDGING = (
     "cards", "claims", "close", "columns", "criteria", "entries", "judge", "language", "margins", "provenance", "rows",
     "settings", "stability", "templating", "terms", "words",
