@@ -21,6 +21,7 @@ GROUND = {
     "parameters",
     "presets",
     "sizes",
+    "used",
 }
 MAY_IMPORT = {
     "learn": GROUND | {"learn"},

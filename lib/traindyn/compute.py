@@ -106,10 +106,18 @@ def seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
             generator.set_state(state)
 
 
-def strict_float32() -> None:
-    """Make float32 mean float32: no TF32 in matrix products or convolutions on CUDA."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+@contextmanager
+def strict_float32() -> Iterator[None]:
+    """Within the block float32 means float32: no TF32 in matrix products or convolutions on CUDA."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def float64_device(device: torch.device | str) -> torch.device:

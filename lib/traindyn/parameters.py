@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jupytext
-
 from traindyn import presets, sizes
-from traindyn.errors import InputError, choose, nearest
+from traindyn.errors import InputError, choose, import_extra, nearest
 from traindyn.files import project_root
 from traindyn.presets import PRESETS, Preset
 
@@ -125,7 +123,7 @@ def declared(path: str | Path) -> dict[str, Parameter]:
             whose default fits its type and range.
     """
     path = Path(path)
-    cells = [cell for cell in jupytext.read(path).cells if is_parameters(cell)]
+    cells = [cell for cell in import_extra("jupytext", "reading a chapter").read(path).cells if is_parameters(cell)]
     if len(cells) != 1:
         raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters'; expected one")
     text = cells[0].source

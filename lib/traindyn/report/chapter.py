@@ -9,16 +9,16 @@ from typing import Any
 
 import pandas as pd
 import torch
-from IPython.display import display
 
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import project_root, write_json
-from traindyn.report import cards, outputs, provenance
+from traindyn.report import cards, outputs, provenance, settings
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
 from traindyn.report.figures import Figures
 from traindyn.report.judge import SCHEMA, judge
+from traindyn.report.showing import display
 from traindyn.sizes import Experiment
 
 
@@ -63,7 +63,6 @@ class Chapter(Figures):
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
         self.asked: dict[str, Experiment] = {}  # experiments whose sizes the notebook has read
-        self._data: dict[str, Any] = {}
         self._glued: set[str] = set()
 
     def generator(self, purpose: str, seed: int | None = None) -> torch.Generator:
@@ -82,15 +81,6 @@ class Chapter(Figures):
         found = parameters.sized(self.name, experiment, {**values, **changes})
         self.asked.setdefault(experiment, found)
         return found
-
-    def uses(self, dataset: Any) -> Any:
-        """Note a data set in the run's provenance and return it.
-
-        Args:
-            dataset: anything with `meta`, a dict with at least "name"; what `learn.data.load` returns.
-        """
-        self._data[dataset.meta["name"]] = dataset.meta
-        return dataset
 
     def card(self) -> None:
         """Show what this run is: preset, seeds, precision, device, and where its source and tables are."""
@@ -148,9 +138,13 @@ class Chapter(Figures):
             found[name] = self._sizes[experiment][key] if asked is None else getattr(asked, key)
         return found
 
-    def _setting(self, claim: Claim) -> Any:
-        """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""
-        return None
+    def _asked(self) -> dict[str, dict[str, Any]]:
+        """Return the sizes of every experiment, as the notebook first asked for them."""
+        return self._sizes | {name: found.model_dump() for name, found in self.asked.items()}
+
+    def _setting(self, claim: Claim) -> settings.Setting:
+        """Return in what setting this run judges a claim: its sizes, compared with what the source prints."""
+        return settings.of_run(self.name, claim.runs, self._asked(), self.parameters)
 
     def _show(self, kind: str, **about: Any) -> None:
         """Show what a marker asks for; by the marker, kept as metadata, it is made anew when the book is staged.
@@ -232,6 +226,7 @@ class Chapter(Figures):
                 self.records[claim.id] = judge(claim, {}, self.preset)
         if missing := [claim_id for claim_id in self.claims if claim_id not in self.records]:
             raise InputError(f"the ledger has {len(missing)} claims that no cell checks: {', '.join(missing)}")
+        settings.check_runs(self.claims.values(), self.asked, self._sizes)
         records = [self.records[claim_id] for claim_id in self.claims]
         write_json(
             self.out / "claims.json",
@@ -249,8 +244,8 @@ class Chapter(Figures):
             "preset": self.preset,
             "parameters": self.parameters,
             "sizes": self._sizes,
+            "asked": self._asked(),
             "seeds": self.seeds,
-            "data": self._data,
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from traindyn import parameters
 from traindyn.errors import InputError, choose
+from traindyn.files import project_root
 from traindyn.sizes import SCALE, Experiment, constants, marked
 
 SOURCE, SMALLER, STAND_IN = WORDS = ("source", "smaller", "stand-in")
-REGISTRY = Path(__file__).resolve().parents[3] / "data" / "registry.toml"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class Kin:
     smaller: bool = False
 
 
-def kin(path: Path = REGISTRY) -> dict[str, Kin]:
+def kin(path: Path | None = None) -> dict[str, Kin]:
     """Return the registered and shipped sets that consist of another one: {name: of what}."""
+    path = path or project_root() / "data" / "registry.toml"
     if not path.is_file():
         return {}
     registry = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -116,6 +118,20 @@ def setting(
     word = max((item.word for item in differs), key=WORDS.index, default=SOURCE)
     said = sentence(differs) if printed else "no setting printed"
     return Setting(word, tuple(differs), _names(unsaid, runs), printed, said)
+
+
+def of_run(
+    chapter: str, runs: Sequence[str], sizes: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]
+) -> Setting:
+    """Return in what setting a run of a chapter judges a claim, by the chapter's present `source:` column.
+
+    Args:
+        chapter: its name.
+        runs: as in `setting`.
+        sizes: {experiment: {size: value}}, as the notebook asked for them.
+        values: the run's parameters.
+    """
+    return setting(runs, sizes, values, parameters.source_settings(chapter), parameters.models(chapter))
 
 
 def check_runs(claims: Iterable[Any], asked: Collection[str], known: Collection[str]) -> None:
