@@ -10,10 +10,22 @@ from types import ModuleType
 # the modules that come with an extra of the distribution, by the first word of their name
 EXTRAS = {
     **dict.fromkeys(
-        ("IPython", "bs4", "ipykernel", "jupyter_client", "jupytext", "myst_nb", "nbclient", "nbformat", "papermill"),
+        (
+            "IPython",
+            "bs4",
+            "ipykernel",
+            "jupyter_client",
+            "jupytext",
+            "myst_nb",
+            "nbclient",
+            "nbformat",
+            "papermill",
+            "rich",
+        ),
         "book",
     ),
-    **dict.fromkeys(("PIL", "datasets", "mlxtend", "sklearn"), "data"),
+    **dict.fromkeys(("dask", "distributed"), "cluster"),
+    **dict.fromkeys(("PIL", "datasets", "mlxtend", "pyarrow", "sklearn"), "data"),
     **dict.fromkeys(("nbval", "pytest", "hypothesis", "playwright"), "dev"),
 }
 

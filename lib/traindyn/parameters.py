@@ -240,26 +240,56 @@ def resolve(chapter: str, preset: str = "laptop", overrides: Sequence[str] | Map
     Raises:
         InputError: unknown chapter, preset or name (the nearest is named), wrong type, or out of range.
     """
+    return resolve_all(chapter, preset, [overrides])[0]
+
+
+def resolve_all(chapter: str, preset: str, points: Sequence[Sequence[str] | Mapping[str, Any]]) -> list[Resolved]:
+    """Return what several runs of a chapter at one preset are, one per entry of `points`; files are read once.
+
+    Args:
+        chapter, preset: as in `resolve`.
+        points: the overrides of each run, as in `resolve`.
+
+    Raises:
+        InputError: as in `resolve`.
+    """
     known = declared(source(chapter))
-    experiments = models(chapter)
+    models = sizes.models(source(chapter).parent)
     chosen = load_presets(chapter)[choose("preset", preset, PRESETS)]
-    parameters = {name: parameter.default for name, parameter in known.items()} | dict(chosen.parameters)
-    own = {name: dict(value) for name, value in chosen.sizes.items()}
-    plain = (dict(parameters), {name: dict(value) for name, value in own.items()})
-    for name, value in _pairs(overrides):
+    plain = {name: parameter.default for name, parameter in known.items()} | dict(chosen.parameters)
+    return [_resolved(chapter, preset, known, models, plain, chosen.sizes, overrides) for overrides in points]
+
+
+def _resolved(
+    chapter: str,
+    preset: str,
+    known: Mapping[str, Parameter],
+    models: Mapping[str, type[sizes.Experiment]],
+    plain: Mapping[str, Any],
+    plain_sizes: Mapping[str, Mapping[str, Any]],
+    overrides: Sequence[str] | Mapping[str, Any],
+) -> Resolved:
+    parameters, own = dict(plain), {name: dict(value) for name, value in plain_sizes.items()}
+    for name, value in pairs(overrides):
         if "." in name:
             experiment, _, key = name.partition(".")
-            model = experiments[choose("experiment", experiment, experiments)]
+            model = models[choose("experiment", experiment, models)]
             choose(f"size of '{experiment}'", key, model.model_fields)
             value = sizes.from_text(model, key, value) if isinstance(value, str) else value
             changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "parameter")
             own[experiment] = changed.model_dump()
         else:
             parameters |= validate(known, {name: value})
-    return Resolved(chapter, preset, parameters, own, (parameters, own) == plain)
+    is_preset = parameters == plain and own == {name: dict(value) for name, value in plain_sizes.items()}
+    return Resolved(chapter, preset, parameters, own, is_preset)
 
 
-def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+def pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return `name=value` texts, or a mapping, as (name, value).
+
+    Raises:
+        InputError: a text has no equals sign or no name.
+    """
     if isinstance(overrides, Mapping):
         return list(overrides.items())
     pairs = []
@@ -318,8 +348,8 @@ def as_type(name: str, annotation: str, value: Any) -> Any:
 
 
 def _literal(text: str) -> Any:
-    if text.lower() in ("true", "false", "none"):
-        return {"true": True, "false": False, "none": None}[text.lower()]
+    if text.lower() in (words := {"true": True, "false": False, "none": None, "null": None}):
+        return words[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -211,7 +211,57 @@ def test_a_failing_cell_is_one_line_with_its_log_and_leaves_no_run(bare_book, ca
     assert "code cell 3" in line and "y = x / 0" in line and "ZeroDivisionError: division by zero" in line
     log = book / "_build" / "runs" / "bare" / "smoke.log"
     assert str(log) in line and "ZeroDivisionError" in log.read_text() and "\x1b" not in log.read_text()
-    assert [path.name for path in log.parent.iterdir()] == ["smoke.log"]
+    assert {path.name for path in log.parent.iterdir()} == {"smoke.log", "smoke.failed"}
+
+
+def test_a_failing_run_shows_its_traceback_and_leaves_the_partial_notebook_until_the_next(bare_book, capsys):
+    book = bare_book("import pathlib\npathlib.Path('table.csv').write_text('a')\nprint('so far')", "y = 1 / 0")
+    assert run(book) == 1
+    said = capsys.readouterr().err
+    assert "code cell 3 of bare:\n\ny = 1 / 0\n" in said and "ZeroDivisionError: division by zero" in said
+    left = book / "_build" / "runs" / "bare" / "smoke.failed"
+    assert {path.name for path in left.iterdir()} == {"bare.failed.ipynb", "table.csv"}
+    partial = nbformat.read(left / "bare.failed.ipynb", as_version=4)
+    assert any("so far" in str(cell.get("outputs")) for cell in partial.cells)
+    assert not any("_run =" in cell.source for cell in partial.cells)
+    bare_book("print('mended')")
+    assert run(book) == 0
+    assert {path.name for path in left.parent.iterdir()} == {"smoke"}
+
+
+def test_a_time_limit_ends_the_run(bare_book, capsys):
+    book = bare_book("import time\ntime.sleep(60)")
+    assert run(book, "--timeout", "3") == 1
+    assert "it took longer than its 3 s" in capsys.readouterr().err
+    assert not psutil.Process().children(recursive=True)
+
+
+def test_another_kernel_is_another_run_and_one_that_is_not_there_is_told(bare_book, capsys):
+    book = bare_book()
+    assert run(book, "--kernel", "no-such-kernel") == 2
+    said = capsys.readouterr().err
+    assert "unknown kernel 'no-such-kernel'" in said and said.count("\n") == 1 and not (book / "_build").exists()
+    resolved = parameters.resolve("bare", "smoke")
+    ways = [execute.How(), execute.How(seconds=5, memory=1e9), execute.How(kernel="a"), execute.How(report_mode=True)]
+    keys = [execute.run_key(resolved, how) for how in ways]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+def test_report_mode_hides_the_code(bare_book):
+    book = bare_book("print(1)")
+    assert run(book, "--report-mode") == 0
+    notebook = nbformat.read(book / "_build" / "runs" / "bare" / "smoke" / "bare.ipynb", as_version=4)
+    assert all(cell.metadata.jupyter.source_hidden for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_evidence_of_many_seeds_changes_no_run(bare_book):
+    book = bare_book()
+    before = execute.run_key(parameters.resolve("bare", "smoke"))
+    for place, changes in (("seeds", False), ("paper", True)):
+        folder = book / "data" / "results" / "bare" / place
+        folder.mkdir(parents=True)
+        (folder / "evidence.csv").write_text("x")
+        assert (execute.run_key(parameters.resolve("bare", "smoke")) != before) is changes
 
 
 def test_a_kernel_that_dies_is_told_as_that(bare_book, capsys):
@@ -327,7 +377,7 @@ def test_data_that_is_not_here_or_damaged_is_told_before_anything_runs(bare_book
     presets = book / "chapters" / "bare" / "presets.yaml"
     presets.write_text(presets.read_text().replace("{width: 8}", "{data: [digits, celeba, of_my_own]}"))
     sizes = book / "chapters" / "bare" / "sizes.py"
-    sizes.write_text(sizes.read_text().replace("width: int", "data: list[str]"))
+    sizes.write_text(sizes.read_text().replace("width: int = Field(gt=0)", "data: list[str]"))
     before = contents(book)
     assert run(book) == 2
     assert "data set 'celeba' is not here" in capsys.readouterr().err

@@ -252,9 +252,10 @@ def stability(record: Record) -> str:
     """Return how often redraws of the seeds repeated a verdict, with its interval."""
     found = record.get("stability")
     if not found:
-        return "not measured yet"
+        return "not measured yet" if record.get("seeds", 1) is not None else "no seed enters it"
     share, low, high = (f"{100 * found[key]:.0f} %" for key in ("share", "low", "high"))
-    return f"repeated in {share} of redraws ({low} to {high})"
+    pool = f", from {found['seeds']} seeds at {found['preset']}" if "seeds" in found else ""
+    return f"repeated in {share} of redraws ({low} to {high}){pool}"
 
 
 def verdict_line(claim: Claim, record: Record) -> str:

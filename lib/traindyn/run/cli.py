@@ -1,4 +1,4 @@
-"""The command line: `traindyn list | show | run | book | verify | judge | data | doctor`."""
+"""The command line: `traindyn list | show | run | sweep | book | verify | judge | data | doctor`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from traindyn import __version__, files, parameters
 from traindyn.errors import EXTRAS, InputError, lacking
-
-PRESET_HELP = "smoke (seconds), laptop (minutes, what the book shows) or paper (the source's own sizes)"
+from traindyn.run import cli_sweep
+from traindyn.run.cli_sweep import PRESET_HELP, say
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,15 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("chapter")
     one.set_defaults(command=_show)
 
-    one = commands.add_parser("run", help="execute a chapter")
-    one.add_argument("chapter")
-    one.add_argument("--preset", default="laptop", help=PRESET_HELP)
-    one.add_argument("-p", dest="overrides", metavar="NAME=VALUE", action="append", default=[], help="a parameter")
-    one.add_argument("--out", metavar="DIR", help="folder of the run, default _build/runs/CHAPTER/PRESET")
-    one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    one.add_argument("--force", action="store_true", help="execute although nothing has changed, replace another run")
-    one.add_argument("--no-bar", action="store_true", help="no progress bar")
-    one.set_defaults(command=_run)
+    cli_sweep.add(commands, _cores())
 
     one = commands.add_parser("book", help="execute all chapters and build the pages")
     one.add_argument("--preset", default="laptop", help=PRESET_HELP)
@@ -129,35 +121,16 @@ def _cost(preset: parameters.Preset) -> str:
     return f"about {time}" + (f", {memory:g} GB" if memory is not None else "")
 
 
-def _run(options: argparse.Namespace) -> int:
-    resolved = parameters.resolve(options.chapter, options.preset, options.overrides)
-    from traindyn.run import execute  # papermill takes a second to import: not for `list` and `--help`
-
-    bar = sys.stderr.isatty() and not options.no_bar
-    try:
-        out = execute.execute(resolved, options.out, options.device, options.force, progress=_say, bar=bar)
-    except execute.RunFailed as error:
-        print(f"traindyn: {error}", file=sys.stderr)
-        return 1
-    for verdict, count in execute.counted(out).items():
-        print(f"{count:4d}  {verdict}")
-    return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _book(options: argparse.Namespace) -> int:
     from traindyn.run import book
 
-    return book.make(options.preset, options.jobs, _say)
+    return book.make(options.preset, options.jobs, say)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from traindyn.run import book
 
-    return book.verify(options.preset, options.jobs, _say)
+    return book.verify(options.preset, options.jobs, say)
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -170,7 +143,7 @@ def _judge(options: argparse.Namespace) -> int:
 def _nbval(options: argparse.Namespace) -> int:
     from traindyn.run import nbval
 
-    return nbval.update(_say) if options.update else nbval.write_notebooks(_say)
+    return nbval.update(say) if options.update else nbval.write_notebooks(say)
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from traindyn.learn.data import local, registry
 from traindyn.parameters import Resolved
 from traindyn.report import provenance
 from traindyn.run import notebook
-from traindyn.run.notebook import RunFailed, run_notebook, shown
+from traindyn.run.notebook import PLAINLY, How, RunFailed, run_notebook, shown
 
 # modules of `report` that judge evidence, dress it or describe the run: they work on finished runs and do not
 # change one; a test has every module stand in one of the two lists
@@ -34,6 +34,7 @@ JUDGING = (
 )  # fmt: skip
 RECORDING = ("__init__", "chapter", "figures", "outputs", "plots", "showing")
 RUNNING = ("execute", "notebook")
+SEEDS = "seeds"  # the folder of archived results that no notebook reads: evidence of many seeds
 _LEFT = re.compile(r"\.part-(?:old-)?([A-Za-z0-9]+)-([0-9]+)-([0-9]+)")
 
 
@@ -45,7 +46,7 @@ def default_out(resolved: Resolved) -> Path:
     return files.project_root() / "_build" / "runs" / resolved.chapter / name
 
 
-def run_key(resolved: Resolved) -> str:
+def run_key(resolved: Resolved, how: How = PLAINLY, around: dict[str, str] | None = None) -> str:
     """Return the key of a run's content: equal keys mean that executing again would change nothing.
 
     It covers the chapter's code cells, parameters and sizes, the library's sources as far as this chapter can reach
@@ -56,24 +57,36 @@ def run_key(resolved: Resolved) -> str:
     Raises:
         InputError: the run asks for a device that is not there, or an environment variable is malformed.
     """
+    around = around or surroundings(resolved.chapter, resolved.parameters.get("device", "auto"))
+    return files.content_key({}, resolved.parameters, resolved.sizes, resolved.preset, around, how.key())
+
+
+def surroundings(chapter: str, device: str = "auto") -> dict[str, str]:
+    """Return a key for each thing beside its parameters and sizes that a run of a chapter depends on.
+
+    Raises:
+        InputError: the device is not there, or an environment variable is malformed.
+    """
     root = files.project_root()
-    device = compute.pick_device(resolved.parameters.get("device", "auto"))
+    found = compute.pick_device(device)
     compute.memory_budget()  # a malformed TRAINDYN_MEMORY is told before anything runs
     cells = [
-        (cell.source, cell.metadata.get("tags", []))
-        for cell in _code_cells(jupytext.read(parameters.source(resolved.chapter)))
+        (cell.source, cell.metadata.get("tags", [])) for cell in _code_cells(jupytext.read(parameters.source(chapter)))
     ]
-    archived = (root / "data" / "results" / resolved.chapter).rglob("*")
+    results = root / "data" / "results" / chapter
+    archived = (path for path in results.rglob("*") if SEEDS not in path.relative_to(results).parts)
     profile = (root / "ipython" / "profile_default").glob("*.py")
     settings = {**provenance.environment(), **notebook.kernel_environment(root)}
-    return files.content_key(
-        _library(resolved.chapter) | files.relative(archived, root) | files.relative(profile, root),
-        [cells, resolved.parameters, resolved.sizes, resolved.preset],
-        [device.type, provenance.device_name(device), platform.system()],
-        provenance.versions(),
-        {name: value for name, value in settings.items() if name not in (*provenance.PLACES, "IPYTHONDIR")},
-        _data_state(),
-    )
+    variables = {name: value for name, value in settings.items() if name not in (*provenance.PLACES, "IPYTHONDIR")}
+    return {
+        "the chapter's code": files.content_key({}, cells),
+        "the library": files.content_key(_library(chapter) | files.relative(profile, root)),
+        "archived results": files.content_key(files.relative(archived, root)),
+        "versions": files.content_key({}, provenance.versions()),
+        "device": files.content_key({}, [found.type, provenance.device_name(found), platform.system()]),
+        "environment variables": files.content_key({}, variables),
+        "data": files.content_key({}, _data_state()),
+    }
 
 
 def execute(
@@ -83,6 +96,7 @@ def execute(
     force: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     bar: bool = False,
+    how: How = PLAINLY,
 ) -> Path:
     """Execute a chapter's notebook into a folder that is complete or absent.
 
@@ -96,6 +110,7 @@ def execute(
         force: execute even if a finished run of the same content is there, and replace another run in `out`.
         progress: called with lines for the user.
         bar: show papermill's progress bar.
+        how: limits of time and memory, another kernel, report mode.
 
     Returns:
         The folder.
@@ -103,14 +118,11 @@ def execute(
     Raises:
         InputError: no such device, a data set that the sizes name is not here or is damaged, `out` cannot be written,
             holds something else, is a link, or is being written by another process; or a cell raised an InputError.
-        RunFailed: a cell failed; the log's path is in the message.
+        RunFailed: a cell failed, or the kernel died or was ended at a limit; the log's path is in the message. What
+            the run had made until then is left beside its place as `<name>.failed`.
     """
-    declared = parameters.declared(parameters.source(resolved.chapter))
-    if device != "auto":
-        if "device" not in declared:
-            raise InputError(f"chapter '{resolved.chapter}' has no parameter 'device'; leave --device out")
-        resolved = replace(resolved, parameters={**resolved.parameters, "device": device})
-    key = run_key(resolved)
+    resolved = _on_device(resolved, device)
+    key = run_key(resolved, how)
     given = out is not None
     out = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
     if is_current(out, key) and not force:
@@ -124,7 +136,7 @@ def execute(
     try:
         with files.locked(out.with_name(f".{out.name}.lock"), f"running into {shown(out)}"):
             _clean_leftovers(out)
-            return _run(resolved, out, key, progress, bar)
+            return _run(resolved, out, key, progress, bar, how)
     except BaseException:
         for folder in made:
             with contextlib.suppress(OSError):  # not empty: there is a log of what failed
@@ -132,12 +144,14 @@ def execute(
         raise
 
 
-def _run(resolved: Resolved, out: Path, key: str, progress: Callable[[str], None], bar: bool) -> Path:
+def _run(resolved: Resolved, out: Path, key: str, progress: Callable[[str], None], bar: bool, how: How) -> Path:
     """Execute into `out`, whose lock is held."""
     part = out.with_name(f"{out.name}.part-{_process_tag()}")
+    log, failed = out.with_name(f"{out.name}.log"), out.with_name(f"{out.name}.failed")
     own = "" if resolved.is_preset else ", with parameters of your own"
     progress(f"{resolved.chapter}: running at preset {resolved.preset}{own}")
     start = time.perf_counter()
+    shutil.rmtree(failed, ignore_errors=True)
     try:
         part.mkdir()
         label = {
@@ -147,16 +161,44 @@ def _run(resolved: Resolved, out: Path, key: str, progress: Callable[[str], None
             "out": str(part),
             "key": key,
         }
-        book = run_notebook(resolved.chapter, resolved.parameters, label, part, out.with_name(f"{out.name}.log"), bar)
+        book = run_notebook(resolved.chapter, resolved.parameters, label, part, log, bar, how)
         nbformat.write(book, part / f"{resolved.chapter}.ipynb")
         wall = time.perf_counter() - start
         _finish(part, resolved, key, wall)
         _replace(part, out)
+    except RunFailed as error:
+        (part / ".kernel.log").unlink(missing_ok=True)
+        if error.kind == "stopped" or not any(part.iterdir()):
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.rename(failed)
+        raise
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
     progress(f"{resolved.chapter}: done in {wall:.0f} s, {shown(out)}")
     return out
+
+
+def described(resolved: Resolved, out: str | Path | None, device: str, how: How = PLAINLY) -> list[str]:
+    """Return what `execute` would run with the same arguments, in lines. Nothing is created."""
+    resolved = _on_device(resolved, device)
+    key = run_key(resolved, how)
+    place = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
+    state = "nothing has changed since this run" if is_current(place, key) else "would run"
+    lines = [f"{resolved.chapter} at preset {resolved.preset}, into {shown(place)}: {state}"]
+    lines += [f"  {name} = {value!r}" for name, value in resolved.parameters.items()]
+    for experiment, sizes in resolved.sizes.items():
+        lines.append(f"  {experiment}: " + ", ".join(f"{name}={value!r}" for name, value in sizes.items()))
+    return lines
+
+
+def _on_device(resolved: Resolved, device: str) -> Resolved:
+    if device == "auto":
+        return resolved
+    if "device" not in parameters.declared(parameters.source(resolved.chapter)):
+        raise InputError(f"chapter '{resolved.chapter}' has no parameter 'device'; leave --device out")
+    return replace(resolved, parameters={**resolved.parameters, "device": device})
 
 
 def counted(out: Path) -> dict[str, int]:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,13 +16,14 @@ import jupytext
 import nbformat
 import papermill
 from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from traindyn import files, parameters
-from traindyn.errors import InputError
+from traindyn.errors import InputError, choose
+from traindyn.run.watching import Watch
 
 THREADS = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
@@ -31,7 +33,40 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class RunFailed(RuntimeError):
-    """A cell failed or the kernel died. The message is one line: where, what, and where the whole story lies."""
+    """A cell failed or the kernel died. The message is one line: where, what, and where the whole story lies.
+
+    Attributes:
+        kind: "cell", "kernel" (it died), "time", "memory" or "stopped".
+        story: the cell and its traceback, as the log has them.
+    """
+
+    def __init__(self, message: str, kind: str = "cell", story: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.story = kind, story
+
+
+@dataclass(frozen=True)
+class How:
+    """How a notebook is run, beside what it is.
+
+    Attributes:
+        seconds: the longest it may take; no limit if None.
+        memory: the most bytes of memory its kernel and the kernel's children may take together; no limit if None.
+        kernel: a Jupyter kernel by name, instead of this very Python.
+        report_mode: hide the code in the executed notebook.
+    """
+
+    seconds: float | None = None
+    memory: float | None = None
+    kernel: str | None = None
+    report_mode: bool = False
+
+    def key(self) -> list[Any]:
+        """Return what of it changes the executed notebook; empty by default."""
+        return [value for value in (self.kernel, self.report_mode) if value]
+
+
+PLAINLY = How()
 
 
 def shown(path: Path) -> str:
@@ -81,12 +116,12 @@ def prepare(chapter: str, values: dict[str, Any], label: dict[str, Any] | None =
     return book
 
 
-def _manager(errors: IO[bytes]) -> type[AsyncKernelManager]:
-    """Return a manager of kernels of this very Python, whatever else is called python3 on the machine.
+def _manager(errors: IO[bytes], watch: Watch, kernel: str | None) -> type[AsyncKernelManager]:
+    """Return a manager of kernels of this very Python, whatever else is called python3 on the machine, or of another.
 
-    It keeps the kernel process's own stderr (notices, crashes) off the terminal.
+    It keeps the kernel process's own stderr (notices, crashes) off the terminal and tells `watch` its process.
     """
-    spec = KernelSpec(**{**get_kernel_dict(), "argv": [sys.executable, *get_kernel_dict()["argv"][1:]]})
+    spec = kernel_spec(kernel)
 
     class Manager(AsyncKernelManager):
         @property
@@ -95,12 +130,30 @@ def _manager(errors: IO[bytes]) -> type[AsyncKernelManager]:
 
         async def start_kernel(self, **options: Any) -> None:
             await self._async_start_kernel(**{**options, "stderr": errors})
+            if pid := getattr(self.provisioner, "pid", None):
+                watch.started(pid)
 
     return Manager
 
 
+def kernel_spec(name: str | None) -> KernelSpec:
+    """Return how a kernel is started: this very Python if `name` is None, else the Jupyter kernel of that name.
+
+    Raises:
+        InputError: no such kernel.
+    """
+    if name is None:
+        return KernelSpec(**{**get_kernel_dict(), "argv": [sys.executable, *get_kernel_dict()["argv"][1:]]})
+    known = KernelSpecManager()
+    try:
+        return known.get_kernel_spec(name)
+    except (NoSuchKernel, ValueError):
+        choose("kernel", name, sorted(known.find_kernel_specs()))
+        raise
+
+
 def run_notebook(
-    chapter: str, values: dict[str, Any], label: dict[str, Any], part: Path, log: Path, bar: bool
+    chapter: str, values: dict[str, Any], label: dict[str, Any], part: Path, log: Path, bar: bool, how: How = PLAINLY
 ) -> nbformat.NotebookNode:
     """Execute a chapter's notebook in a kernel.
 
@@ -111,50 +164,72 @@ def run_notebook(
         part: the folder it works in.
         log: where the whole story of a failure goes; an older one is removed.
         bar: show a progress bar.
+        how: limits, kernel, report mode.
 
     Returns:
         The executed notebook, without the cell that sets `_run`.
 
     Raises:
-        InputError: a cell raised one.
-        RunFailed: a cell failed otherwise, or the kernel died.
+        InputError: a cell raised one, or there is no such kernel.
+        RunFailed: a cell failed otherwise, the kernel died, or was ended at a limit. What was executed until then is
+            left in `part` as `<chapter>.failed.ipynb`.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     book = prepare(chapter, values, label)
     target, noise = part / f".{chapter}.ipynb", part / ".kernel.log"
     log.unlink(missing_ok=True)
+    watch = Watch(how.seconds, how.memory)
     try:
-        with environment(kernel_environment(files.project_root())), noise.open("wb") as errors:
+        with environment(kernel_environment(files.project_root())), noise.open("wb") as errors, watch:
             book = papermill.execute_notebook(
                 book,
                 str(target),
                 cwd=str(part),
                 kernel_name="python3",
                 progress_bar=bar,
-                kernel_manager_class=_manager(errors),
+                report_mode=how.report_mode,
+                kernel_manager_class=_manager(errors, watch, how.kernel),
             )
     except PapermillExecutionError as error:
         said = _ANSI.sub("", "\n".join(error.traceback))
         number = (error.exec_count or 1) - 1  # the cell that sets `_run` is not the reader's
-        files.write_text(log, f"code cell {number} of {chapter}:\n\n{error.source}\n\n{said}\n")
+        story = f"code cell {number} of {chapter}:\n\n{error.source}\n\n{said}\n"
+        files.write_text(log, story)
         first = next((line for line in error.source.splitlines() if line.strip()), "").strip()
         value = " ".join(str(error.evalue).split())
-        kind = InputError if error.ename == InputError.__name__ else RunFailed  # a mistake in what was given, or ours
-        raise kind(
+        line = (
             f"{chapter}: code cell {number} ('{first[:60]}') failed: {error.ename}: {value[:300]}; "
             f"the traceback is in {shown(log)}"
-        ) from error
-    except DeadKernelError as error:
-        said = noise.read_text(encoding="utf-8", errors="replace")
-        files.write_text(log, f"{type(error).__name__} in {chapter}: {error}\n\n{_ANSI.sub('', said)}\n")
-        raise RunFailed(
-            f"{chapter}: the kernel died (out of memory, or killed); try a smaller preset or size; log: {shown(log)}"
-        ) from error
+        )
+        if error.ename == InputError.__name__:  # a mistake in what was given, not ours
+            raise InputError(line) from error
+        _keep(target, part / f"{chapter}.failed.ipynb")
+        raise RunFailed(line, "cell", story) from error
+    except (DeadKernelError, RuntimeError) as error:  # the second if it died while it started
+        said = _ANSI.sub("", noise.read_text(encoding="utf-8", errors="replace"))
+        why = watch.said()
+        files.write_text(log, f"{why or type(error).__name__} in {chapter}: {error}\n\n{said}\n")
+        _keep(target, part / f"{chapter}.failed.ipynb")
+        line = f"{chapter}: the kernel was ended, {why}" if why else f"{chapter}: the kernel died"
+        advice = "" if why else " (out of memory, or killed); try a smaller preset or size"
+        raise RunFailed(f"{line}{advice}; log: {shown(log)}", watch.ended or "kernel") from error
     target.unlink(missing_ok=True)
     noise.unlink(missing_ok=True)
+    return cleaned(book)
+
+
+def cleaned(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return an executed notebook without the cell that sets `_run` and without what papermill notes in it."""
     book.cells = [cell for cell in book.cells if "injected-run" not in cell.metadata.get("tags", [])]
     book.metadata.pop("papermill", None)
     for cell in book.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
     return book
+
+
+def _keep(partial: Path, place: Path) -> None:
+    """Keep what was executed until a failure under another name."""
+    if partial.is_file():
+        nbformat.write(cleaned(nbformat.read(partial, as_version=4)), place)
+        partial.unlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from traindyn.errors import InputError
 from traindyn.report.claims import NOT_TESTABLE, UNDECIDED, Claim, load_ledger
 from traindyn.report.judge import judge
 from traindyn.report.words import SETTINGS, setting_word
+from traindyn.run import blocks
 from traindyn.run.rejudge import again
 
 
@@ -106,13 +107,18 @@ def _judged(
 
 
 def findings(chapter: str, run: Path) -> Findings:
-    """Read a chapter's ledger, the run in the folder `run`, and its archived runs at other presets."""
+    """Read a chapter's ledger, the run in `run`, its archived runs at other presets, and the stability of verdicts."""
     claims = load_ledger(chapter)
     outcomes = [read_outcome(run, claims)]
     for preset in parameters.PRESETS:
         folder = files.project_root() / "data" / "results" / chapter / preset
         if preset != outcomes[0].preset and (folder / "provenance.json").is_file():
             outcomes.append(read_outcome(folder, claims, archived=True))
+    pool = blocks.read(chapter)
+    outcomes = [
+        replace(one, records=blocks.attached(one.records, claims, pool, one.preset)) if one.is_preset else one
+        for one in outcomes
+    ]
     lines = parameters.source(chapter).read_text(encoding="utf-8").splitlines()
     title = next(line.removeprefix("# ").strip() for line in lines if line.startswith("# "))
     return Findings(chapter, title, claims, outcomes)

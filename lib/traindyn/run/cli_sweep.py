@@ -1,0 +1,160 @@
+"""The commands on one run with parameters of one's own and on many: `run`, `sweep`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from typing import Any
+
+from traindyn import parameters
+from traindyn.errors import InputError, import_extra
+
+PRESET_HELP = "smoke (seconds), laptop (minutes, what the book shows) or paper (the source's own sizes)"
+
+
+def add(commands: Any, cores: int) -> None:
+    """Add the commands to a parser."""
+    one = commands.add_parser("run", help="execute a chapter")
+    one.add_argument("chapter")
+    _parameters(one, "NAME=VALUE", "a parameter, or a size as EXPERIMENT.KEY=VALUE")
+    one.add_argument("--out", metavar="DIR", help="folder of the run, default _build/runs/CHAPTER/PRESET")
+    one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    one.add_argument("--timeout", type=float, metavar="S", help="longest time in seconds")
+    one.add_argument("--kernel", metavar="NAME", help="a Jupyter kernel, instead of this very Python")
+    one.add_argument("--html", action="store_true", help="also write the run as a page, CHAPTER.html in its folder")
+    one.add_argument("--report-mode", action="store_true", help="hide the code in the executed notebook")
+    one.add_argument("--dry-run", action="store_true", help="say what would run; create nothing")
+    one.add_argument("--force", action="store_true", help="execute although nothing has changed, replace another run")
+    one.add_argument("--no-bar", action="store_true", help="no progress bar")
+    one.set_defaults(command=_run)
+
+    one = commands.add_parser("sweep", help="execute a chapter at every point of a grid, or with many seeds")
+    one.add_argument("chapter")
+    _parameters(one, "NAME=VALUES", "values as 64,128,256 or start:stop:step; several -p make a grid")
+    one.add_argument(
+        "--seeds", type=int, nargs="?", const=0, metavar="N", help="blocks of seeds of the preset instead of a grid"
+    )
+    one.add_argument("--workers", type=int, default=cores, help="points executed at once, default one per core")
+    one.add_argument("--out", metavar="DIR", help="folder of the sweep and its runs, default below _build/")
+    one.add_argument("--timeout", type=float, metavar="S", help="longest time of a point in seconds")
+    one.add_argument("--memory", type=float, metavar="GB", help="memory of a point, default an equal share")
+    one.add_argument("--retry-failed", action="store_true", help="try points again that failed before")
+    one.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    one.add_argument("--dry-run", action="store_true", help="list the points; create nothing")
+    one.add_argument("--force", action="store_true", help="execute every point again")
+    one.add_argument("--no-bar", action="store_true", help="a line per point instead of a progress bar")
+    one.set_defaults(command=_sweep)
+
+
+def _parameters(one: argparse.ArgumentParser, metavar: str, words: str) -> None:
+    one.add_argument("--preset", default="laptop", help=PRESET_HELP)
+    one.add_argument("-p", dest="overrides", metavar=metavar, action="append", default=[], help=words)
+    one.add_argument("-f", dest="file", metavar="FILE", help="a YAML file of these; -p wins")
+
+
+def _given(options: argparse.Namespace) -> list[tuple[str, Any]]:
+    """Return what `-f` and `-p` give; a name that stands in both has the value of `-p`."""
+    from traindyn.run import grid
+
+    typed = parameters.pairs(options.overrides)
+    names = {name for name, _ in typed}
+    read = grid.from_file(options.file) if options.file else []
+    return [(name, value) for name, value in read if name not in names] + typed
+
+
+def _run(options: argparse.Namespace) -> int:
+    from traindyn.run import grid
+
+    resolved = grid.one(options.chapter, options.preset, _given(options))
+    from traindyn.run import execute  # papermill takes a second to import: not for a mistake in a name
+    from traindyn.run.notebook import How, kernel_spec
+
+    if options.kernel:
+        kernel_spec(options.kernel)
+    how = How(_positive("--timeout", options.timeout), None, options.kernel, options.report_mode)
+    if options.dry_run:
+        print("\n".join(execute.described(resolved, options.out, options.device, how)))
+        return 0
+    bar = sys.stderr.isatty() and not options.no_bar
+    try:
+        out = execute.execute(resolved, options.out, options.device, options.force, progress=say, bar=bar, how=how)
+    except execute.RunFailed as error:
+        print(f"{error.story}traindyn: {error}", file=sys.stderr)
+        return 1
+    if options.html:
+        from traindyn.run import view
+
+        say(f"the page is {view.write(out, resolved.chapter)}")
+    for verdict, count in execute.counted(out).items():
+        print(f"{count:4d}  {verdict}")
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from traindyn.run import grid
+
+    given = _given(options)
+    points = grid.grid(options.chapter, options.preset, given)
+    if options.workers < 1:
+        raise InputError(f"--workers {options.workers}; expected at least 1")
+    memory = _positive("--memory", options.memory)
+    _positive("--timeout", options.timeout)
+    if options.seeds is not None and (given or options.out or options.dry_run or options.force):
+        raise InputError("--seeds redraws the seeds of a preset; it goes with --preset alone, without -p, -f, --out")
+    from traindyn.run import cluster, sweep
+    from traindyn.run.notebook import How
+
+    import_extra("distributed", "a sweep")
+    count = len(points.points) if options.seeds is None else options.workers
+    workers = min(options.workers, count)
+    how = How(options.timeout, memory * 2**30 if memory else cluster.memory_share(workers))
+    status = 0
+
+    def execute(plan: Any) -> bool:
+        nonlocal status
+        for line in sweep.opening(plan):
+            say(line)
+        bar = sys.stderr.isatty() and not options.no_bar
+        status = _told(plan, *sweep.run(plan, workers, say, bar, options.fail_fast))
+        return status == 0
+
+    if options.seeds is not None:
+        from traindyn.run import pooling
+
+        made = pooling.pool(options.chapter, options.preset, options.seeds, how, execute, say, options.retry_failed)
+        return status or made
+    plan = sweep.plan(points, options.out, how, options.retry_failed, options.force)
+    if options.dry_run:
+        print("\n".join([*sweep.opening(plan), *(f"  {plan.grid.label(task.point)}" for task in plan.waiting)]))
+        return 0
+    execute(plan)
+    return status
+
+
+def _told(plan: Any, results: Any, interrupted: bool) -> int:
+    """Print how a sweep ended; return the exit status."""
+    from traindyn.run import sweep
+    from traindyn.run.notebook import shown
+
+    print("\n".join(sweep.summary(plan, results)))
+    print(f"table: {shown(plan.folder / 'sweep.parquet')}")
+    if interrupted:
+        say(f"traindyn: interrupted; to go on: {_again()}")
+        return 130
+    return int(len(results) < len(plan.tasks) or any(result.status != "done" for result in results.values()))
+
+
+def _again() -> str:
+    return shlex.join(["traindyn", *sys.argv[1:]])
+
+
+def _positive(name: str, value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise InputError(f"{name} {value:g}; expected a number above 0")
+    return value
+
+
+def say(line: str) -> None:
+    """Tell the user a line on stderr."""
+    print(line, file=sys.stderr, flush=True)

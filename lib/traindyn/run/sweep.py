@@ -1,0 +1,270 @@
+"""`traindyn sweep`: a chapter at every point of a grid, on several workers, begun again where it was left.
+
+A point's run is kept by content, like every run: what is finished and unchanged is not executed again. A sweep's folder
+holds `sweep.json` (what it is), `points/` (a small table per point) and `sweep.parquet`, made from these at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from traindyn import files
+from traindyn.errors import InputError, import_extra
+from traindyn.run import cluster, execute, gather, tasks
+from traindyn.run.grid import Grid
+from traindyn.run.notebook import How, shown
+from traindyn.run.tasks import DONE, FAILURES, Result, Task
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left to do of a sweep.
+
+    Attributes:
+        grid: its points.
+        folder: the sweep's own folder.
+        tasks: every point.
+        kept: points whose finished run stands.
+        failed: points that failed before with the same content and are not tried again, with how they ended.
+        changed: what has changed since the sweep was begun ("the library"), if anything.
+        begun: whether it was begun before.
+        surroundings: a key for each thing beside parameters and sizes that the runs depend on.
+    """
+
+    grid: Grid
+    folder: Path
+    tasks: Sequence[Task]
+    kept: frozenset[int]
+    failed: dict[int, Result]
+    changed: tuple[str, ...]
+    begun: bool
+    surroundings: dict[str, str]
+
+    @property
+    def waiting(self) -> list[Task]:
+        """The points that are executed."""
+        return [task for task in self.tasks if task.point not in self.kept and task.point not in self.failed]
+
+
+def plan(
+    grid: Grid,
+    out: str | Path | None = None,
+    how: How | None = None,
+    retry_failed: bool = False,
+    force: bool = False,
+) -> Plan:
+    """Return what is left to do of a sweep. Nothing is created.
+
+    Args:
+        grid: the points.
+        out: the sweep's folder, which then holds the runs too; `_build/sweeps/<chapter>/<preset>-<key>` if None, and
+            the runs go where `traindyn run` puts them.
+        how: limits of a point.
+        retry_failed: try points again that failed before; those whose worker was lost always are.
+        force: execute every point, and let another sweep's folder be used.
+
+    Raises:
+        InputError: `out` holds something else, or the device is not there.
+    """
+    for module in ("distributed", "pyarrow"):
+        import_extra(module, "a sweep")
+    how = how or How()
+    name = f"{grid.preset}-{files.content_key({}, grid.axes, grid.fixed)[:8]}"
+    own = files.project_root() / "_build" / "sweeps" / grid.chapter / name
+    folder = Path(out).expanduser().absolute() if out is not None else own
+    around: dict[str, dict[str, str]] = {}
+    found = []
+    for number, resolved in enumerate(grid.points):
+        device = resolved.parameters.get("device", "auto")
+        around.setdefault(device, execute.surroundings(grid.chapter, device))
+        run = execute.default_out(resolved)
+        run = folder / "runs" / run.name if out is not None else run
+        table = folder / "points" / f"{number:05d}-{run.name}.parquet"
+        key = execute.run_key(resolved, how, around[device])
+        found.append(
+            Task(number, run.name, grid.values(number), resolved, run, table, key, how, force or out is not None)
+        )
+    before = _before(folder, grid, force)
+    kept, failed = set(), {}
+    for task in found if not force else []:
+        if execute.is_current(task.out, task.key):
+            kept.add(task.point)
+            continue
+        row = gather.read_point(task.table) if before and not retry_failed else None
+        if row and row["key"] == task.key and row["status"] not in (DONE, "lost"):
+            failed[task.point] = Result(task.point, row["status"], row["message"] or "", row["seconds"] or 0.0)
+    now = {
+        name: files.content_key({}, [entry[name] for entry in around.values()]) for name in next(iter(around.values()))
+    }
+    changed = [name for name, value in now.items() if before and before.get("surroundings", {}).get(name) != value]
+    return Plan(grid, folder, found, frozenset(kept), failed, tuple(changed), bool(before), now)
+
+
+def _before(folder: Path, grid: Grid, force: bool) -> dict[str, Any]:
+    """Return the `sweep.json` of an earlier start of the same sweep; empty if there is none."""
+    path = folder / "sweep.json"
+    if not path.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"--out {folder} holds files that are not a sweep; choose a folder that does not exist yet"
+            )
+        return {}
+    try:
+        found = files.read_json(path)
+    except ValueError:
+        found = {}
+    now = _described(grid)
+    different = [key for key, value in now.items() if found.get(key) != value]
+    if different and not force:
+        raise InputError(
+            f"{folder} holds another sweep: its {different[0]} is {found.get(different[0])}, not {now[different[0]]}; "
+            "choose another folder, or use it with --force"
+        )
+    return found if not different else {}
+
+
+def _described(grid: Grid) -> dict[str, Any]:
+    axes = {name: list(values) for name, values in grid.axes.items()}
+    return {"chapter": grid.chapter, "preset": grid.preset, "axes": axes, "fixed": dict(grid.fixed)}
+
+
+def run(
+    plan: Plan, workers: int, say: Say, bar: bool = False, fail_fast: bool = False
+) -> tuple[dict[int, Result], bool]:
+    """Execute what is left of a sweep and gather its table.
+
+    Args:
+        plan: from `plan`.
+        workers: processes that execute one point each.
+        say: called with lines for the user.
+        bar: show a progress bar.
+        fail_fast: stop at the first failure.
+
+    Returns:
+        How every point ended that was reached, and whether the sweep was interrupted.
+    """
+    results = {point: Result(point, DONE) for point in plan.kept} | dict(plan.failed)
+    waiting = plan.waiting
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    interrupted = False
+    with files.locked(plan.folder / ".sweep.lock", f"sweeping into {shown(plan.folder)}"):
+        about = {**_described(plan.grid), "surroundings": plan.surroundings, "points": len(plan.tasks)}
+        files.write_json(plan.folder / "sweep.json", about)
+        for task in plan.tasks:
+            if task.point in plan.kept and (gather.read_point(task.table) or {}).get("key") != task.key:
+                tasks.record(task, results[task.point])
+        progress = tqdm(total=len(waiting), unit="run", disable=not bar, dynamic_ncols=True, desc=plan.grid.chapter)
+        try:
+            with progress:
+                for result in _executed(waiting, workers, fail_fast):
+                    results[result.point] = result
+                    failures = sum(one.status != DONE for one in results.values())
+                    progress.update()
+                    progress.set_postfix_str(f"{failures} failed" if failures else "", refresh=False)
+                    if not bar or result.status != DONE:
+                        said = "done" if result.status == DONE else f"{FAILURES[result.status]}: {result.message}"
+                        line = f"{plan.grid.label(result.point)}: {said} ({result.seconds:.1f} s)"
+                        (progress.write if bar else say)(f"[{len(results)}/{len(plan.tasks)}] {line}")
+        except (KeyboardInterrupt, SystemExit):
+            interrupted = True
+        values = plan.grid.values(0)
+        gather.gather([task.table for task in plan.tasks], plan.folder / "sweep.parquet", values)
+    return results, interrupted
+
+
+def _executed(waiting: Sequence[Task], workers: int, fail_fast: bool) -> Iterator[Result]:
+    """Give results as they arrive; no more points are handed out than there are workers."""
+    if not waiting:
+        return
+    distributed = import_extra("distributed", "a sweep")
+    left = deque(waiting)
+    with cluster.local(min(workers, len(waiting))) as client:
+        running: dict[Any, Task] = {}
+        arriving = distributed.as_completed()
+
+        def hand_out() -> None:
+            task = left.popleft()
+            future = client.submit(tasks.perform, task, key=f"point-{task.point}", pure=False)
+            running[future] = task
+            arriving.add(future)
+
+        try:
+            for _ in range(min(workers, len(left))):
+                hand_out()
+            for future in arriving:
+                result = _result(future, running.pop(future))
+                future.release()
+                if left and not (fail_fast and result.status != DONE):
+                    hand_out()
+                yield result
+                if fail_fast and result.status != DONE:
+                    break
+        finally:
+            if running:
+                _stop(client, list(running))
+
+
+def _result(future: Any, task: Task) -> Result:
+    """Return how a point ended; what its worker could not write any more is written here."""
+    if future.status == "finished":
+        return future.result()
+    error = future.exception()
+    lost = type(error).__name__ in ("KilledWorker", "CommClosedError", "CancelledError", "FutureCancelledError")
+    status = "lost" if lost else "error"
+    said = "its worker was killed (out of memory, perhaps)" if lost else f"{type(error).__name__}: {error}"
+    result = Result(task.point, status, said)
+    tasks.record(task, result)
+    return result
+
+
+def _stop(client: Any, futures: list[Any]) -> None:
+    """End the kernels that still run and wait for their workers to clear up behind them."""
+    with suppress(Exception):
+        client.run(tasks.stop, wait=True)
+        end = time.monotonic() + 15
+        while time.monotonic() < end and any(not future.done() for future in futures):
+            time.sleep(0.1)
+
+
+def summary(plan: Plan, results: dict[int, Result]) -> list[str]:
+    """Return how a sweep ended, in lines: counts, then every failure with its log."""
+    ended = [result for _, result in sorted(results.items())]
+    counts = {word: sum(result.status == word for result in ended) for word in (DONE, *FAILURES)}
+    said = [f"{counts[DONE]} of {len(plan.tasks)} points done"]
+    said += [f"{count} {FAILURES[word]}" for word, count in counts.items() if word != DONE and count]
+    lines = [", ".join(said)]
+    for result in ended:
+        if result.status not in (DONE, "stopped"):
+            log = plan.tasks[result.point].log
+            where = f"; log: {shown(log)}" if log.is_file() and str(shown(log)) not in result.message else ""
+            lines.append(f"  {plan.grid.label(result.point)}: {FAILURES[result.status]}: {result.message}{where}")
+    return lines
+
+
+def opening(plan: Plan) -> list[str]:
+    """Return what is about to happen, in lines."""
+    done, failed, left = len(plan.kept), len(plan.failed), len(plan.waiting)
+    lines = [f"{plan.grid.chapter}: {len(plan.tasks)} points at preset {plan.grid.preset}, {left} to run"]
+    if plan.changed:
+        lines.append(f"  since this sweep was begun {_listed(plan.changed)} changed: what is out of date is run again")
+    elif plan.begun:
+        lines.append("  the sweep goes on where it was left")
+    if done:
+        lines.append(f"  {done} finished before")
+    if failed:
+        lines.append(f"  {failed} failed before; --retry-failed tries them again")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
