@@ -16,6 +16,7 @@ EXTRAS = {
             "ipykernel",
             "jupyter_client",
             "jupytext",
+            "markdown_it",
             "myst_nb",
             "nbclient",
             "nbformat",

@@ -41,6 +41,9 @@ def add(commands: Any, cores: int) -> None:
     one.add_argument("--memory", type=float, metavar="GB", help="memory of a point, default an equal share")
     one.add_argument("--retry-failed", action="store_true", help="try points again that failed before")
     one.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    one.add_argument(
+        "--plot", nargs="*", metavar="NAME", help="draw evidence against what is swept: all of it, or claims by name"
+    )
     one.add_argument("--dry-run", action="store_true", help="list the points; create nothing")
     one.add_argument("--force", action="store_true", help="execute every point again")
     one.add_argument("--no-bar", action="store_true", help="a line per point instead of a progress bar")
@@ -100,10 +103,12 @@ def _sweep(options: argparse.Namespace) -> int:
         raise InputError(f"--workers {options.workers}; expected at least 1")
     memory = _positive("--memory", options.memory)
     _positive("--timeout", options.timeout)
-    if options.seeds is not None and (given or options.out or options.dry_run or options.force):
+    if options.seeds is not None and (
+        given or options.out or options.dry_run or options.force or options.plot is not None
+    ):
         raise InputError("--seeds redraws the seeds of a preset; it goes with --preset alone, without -p, -f, --out")
     from traindyn.run import cluster, sweep
-    from traindyn.run.notebook import How
+    from traindyn.run.notebook import How, shown
 
     import_extra("distributed", "a sweep")
     count = len(points.points) if options.seeds is None else options.workers
@@ -128,7 +133,14 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.dry_run:
         print("\n".join([*sweep.opening(plan), *(f"  {plan.grid.label(task.point)}" for task in plan.waiting)]))
         return 0
+    if options.plot is not None and not set(points.axes) - {"seed"}:
+        raise InputError("--plot needs a swept parameter beside the seed, such as -p width=64,128,256")
     execute(plan)
+    if options.plot is not None and status != 130:
+        from traindyn.run import sweep_plot
+
+        for path in sweep_plot.draw(plan.folder, list(points.axes), options.plot):
+            say(f"figure: {shown(path)}")
     return status
 
 

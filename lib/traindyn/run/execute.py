@@ -128,7 +128,7 @@ def execute(
     if is_current(out, key) and not force:
         progress(f"{resolved.chapter}: nothing has changed since the run in {shown(out)}")
         return out
-    if lost := _lost(out) if _key(out) == key else []:
+    if lost := lost_files(out) if _key(out) == key else []:
         progress(f"{resolved.chapter}: the run in {shown(out)} has lost {lost[0]}; running it again")
     _check_place(out, overwrite=force or not given or bool(lost))
     _check_data(resolved)
@@ -239,7 +239,7 @@ def _replace(part: Path, out: Path) -> None:
 
 def is_current(out: Path, key: str) -> bool:
     """Return whether `out` holds a finished run of this content, with all its files."""
-    return _key(out) == key and not _lost(out)
+    return _key(out) == key and not lost_files(out)
 
 
 def _about(out: Path) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def _key(out: Path) -> str | None:
     return _about(out).get("key")
 
 
-def _lost(out: Path) -> list[str]:
+def lost_files(out: Path) -> list[str]:
     """Return the files that a finished run had and that are gone or have another size now."""
     sizes = _about(out).get("files", {"claims.json": None})
     return [

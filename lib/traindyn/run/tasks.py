@@ -75,7 +75,7 @@ def perform(task: Task) -> Result:
     """Execute a point in a kernel below this process and write its table; no failure of the point is raised."""
     import psutil
 
-    from traindyn.run import execute
+    from traindyn.run import execute, watching
     from traindyn.run.notebook import RunFailed
 
     start, status, message = time.perf_counter(), DONE, ""
@@ -87,9 +87,10 @@ def perform(task: Task) -> Result:
         status, message = error.kind, str(error)
     except Exception as error:
         status, message = "error", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    result = Result(
-        task.point, status, message, time.perf_counter() - start, psutil.Process().memory_info().rss / 2**20
-    )
+    if watching.STOP.is_set() and status != DONE:
+        status = "stopped"
+    memory = psutil.Process().memory_info().rss / 2**20
+    result = Result(task.point, status, message, time.perf_counter() - start, memory)
     if status != "stopped":
         record(task, result)
     return result
