@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable
 
@@ -98,9 +99,18 @@ def memory_budget(device: torch.device | str = "cpu") -> int:
 
     A quarter of what is free there at the moment, at most 2 GiB on a CPU; the environment variable
     `TRAINDYN_MEMORY` (in MiB) overrides it.
+
+    Raises:
+        InputError: `TRAINDYN_MEMORY` is not a number above 0.
     """
     if limit := os.environ.get("TRAINDYN_MEMORY"):
-        return int(float(limit) * 2**20)
+        try:
+            mebibytes = float(limit)
+        except ValueError:
+            mebibytes = math.nan
+        if not 0 < mebibytes < math.inf:
+            raise InputError(f"TRAINDYN_MEMORY: expected a number of MiB above 0, such as 2048, got '{limit}'")
+        return int(mebibytes * 2**20)
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4
