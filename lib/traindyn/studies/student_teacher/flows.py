@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from traindyn.compute import generator, normal
+from traindyn.evidence import table
 from traindyn.layers import starts
 
 Field = Callable[[float, Tensor], Tensor]
@@ -61,20 +62,20 @@ def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         gap = (change[:, :, None] - change[:, None]) - (area[:, :, None] - area[:, None])
         turn = (unit[2:] - unit[:-2]) / (2 * h) - (r - speed[..., None] * unit)[1:-1]
         rows.append((seed, float(gap.abs().max()), float(turn.abs().max())))
-    return pd.DataFrame(rows, columns=["seed", "gap", "direction"])
+    return table(pd.DataFrame(rows, columns=["seed", "gap", "direction"]))
 
 
-def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Integrate the symmetric case r_k = w^* - sum_k a_k w_k from several initial norms (Eq. 65 to 67).
 
     Returns:
-        One row per seed and initial norm: `rises` (increases of |h_k - h_k'| while all h > 0), `rises_anywhere` (at
+        Per seed and initial norm: `rises` (increases of |h_k - h_k'| while all h > 0), `rises_anywhere` (at
         any time), `negative` (share of pairs that start with h_k + h_k' + S < 0), `late` (change of the log ratios
         over the last tenth), `angle` (largest final angle to w^*).
         One path of |h_1 - h_2| and the angles of the first seed, for a figure.
     """
     rows, shown = [], []
-    for norm in norms:
+    for norm in size.norms:
         start = starts(seeds, "start", size.nodes, size.d)
         start = norm * start / start.norm(dim=-1, keepdim=True)
         a = 0.5 + torch.stack(
@@ -119,13 +120,16 @@ def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) 
             pd.DataFrame({"initial norm": f"{norm:g}", "node": k, "t": t, "angle": turn[:, k].numpy()})
             for k in range(size.nodes)
         ]
-    return pd.DataFrame(rows), pd.concat(shown, ignore_index=True)
+    return table(pd.DataFrame(rows), "norm"), pd.concat(shown, ignore_index=True)
 
 
-def angle_slope(table: pd.DataFrame, largest: float = 0.03) -> np.ndarray:
-    """Return per seed the log-log slope of the final angle against the initial norm, for norms <= `largest`."""
-    small = table[table["norm"] <= largest]
-    return np.array([float(np.polyfit(np.log(g["norm"]), np.log(g["angle"]), 1)[0]) for _, g in small.groupby("seed")])
+def angle_slope(found: pd.DataFrame, largest: float) -> pd.DataFrame:
+    """Return per seed `slope`, the log-log slope of the final angle against the initial norm, for norms <= `largest`."""
+    small = found.reset_index().query("norm <= @largest")
+    slopes = [
+        (seed, float(np.polyfit(np.log(g["norm"]), np.log(g["angle"]), 1)[0])) for seed, g in small.groupby("seed")
+    ]
+    return table(pd.DataFrame(slopes, columns=["seed", "slope"]))
 
 
 def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -134,9 +138,9 @@ def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame,
     The system becomes stiff when losers and winner grow against one another, so an implicit solver is used.
 
     Returns:
-        One row per seed, eps and initial norm: `slope` of the mean log ratio over a time 1/(4 eps) once |r| < 1.5 eps,
-        divided by eps |w^*|; `gain` (largest rise of the log ratio after that), `final_gain` (12/eps later), `bound`
-        ln(1/initial norm).
+        Per seed, eps and initial norm: `rate`, the slope of the mean log ratio over a time 1/(4 eps) once |r| < 1.5 eps,
+        divided by eps |w^*|; `gain` (largest rise of the log ratio after that), `kept` (the share of it that is left
+        12/eps later), `bound` ln(1/initial norm); for the norms up to `size.small`.
         Paths of the first seed at the first norm, for a figure.
     """
     rows, shown = [], []
@@ -153,12 +157,13 @@ def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame,
                 after = ratio[settled:] - ratio[settled]
                 after = after[: int(12 / eps / size.step)]
                 window = int(0.25 / eps / size.step)
-                row = {"seed": seed, "eps": eps, "norm": norm, "slope": after[window] / (window * size.step) / eps}
-                rows.append(row | {"gain": after.max(), "final_gain": after[-1], "bound": np.log(1 / norm)})
+                row = {"seed": seed, "eps": eps, "norm": norm, "rate": after[window] / (window * size.step) / eps}
+                rows.append(row | {"gain": after.max(), "kept": after[-1] / after.max(), "bound": np.log(1 / norm)})
                 if norm == size.norms[0] and i == 0:
                     every = slice(None, None, max(1, len(t) // 200))
                     shown.append(pd.DataFrame({"eps": f"{eps:g}", "t": t[every], "log ratio": ratio[every]}))
-    return pd.DataFrame(rows), pd.concat(shown, ignore_index=True)
+    found = pd.DataFrame(rows)
+    return table(found[found["norm"] <= size.small], ["eps", "norm"]), pd.concat(shown, ignore_index=True)
 
 
 def _race(start: np.ndarray, target: np.ndarray, eps: float, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -218,3 +223,20 @@ def slow_start(eps: Sequence[float]) -> pd.DataFrame:
         for name, both in (("both layers", True), ("first layer only", False))
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def escape_laws(slow: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return how the escape times of `slow_start` depend on the initial angle.
+
+    Returns:
+        Per setting ("both" layers trained, or the "first" only): `slope`, the log-log slope of the time against eps,
+        and `per_halving`, the mean gain of the time from one eps to the next; per eps: `ratio`, the time of both layers
+        over 2 pi times the printed law.
+    """
+    slopes = []
+    for setting, part in slow.groupby("setting", sort=False):
+        slope = float(np.polyfit(np.log(part["eps"]), np.log(part["time"]), 1)[0])
+        slopes.append((setting.split()[0], slope, part["time"].diff().mean()))
+    both = slow[slow["setting"] == "both layers"]
+    ratio = both.assign(ratio=both["time"] / (2 * np.pi * both["law"]))[["eps", "ratio"]]
+    return [table(pd.DataFrame(slopes, columns=["setting", "slope", "per_halving"]), "setting"), table(ratio, "eps")]

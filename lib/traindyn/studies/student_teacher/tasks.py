@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from traindyn.compute import generator
+from traindyn.compute import normal
 from traindyn.measure import teacher as measure
 from traindyn.studies.student_teacher import students as learn
 from traindyn.studies.student_teacher import teachers
-
-STD = 1.5  # of the inputs, as in the authors' code
 
 
 @dataclass
@@ -23,6 +21,7 @@ class Trained:
     """What one experiment recorded; R seeds, T recorded epochs, n student and m teacher nodes.
 
     Attributes:
+        seeds: one per run.
         p, factor: decay of the teacher's strength; n = factor * m.
         epochs: (T,), 1 epoch = `epoch` updates.
         best: (R, T, m), best correlation of any student with each teacher.
@@ -33,6 +32,7 @@ class Trained:
         power: (R,), the same of a student that outputs 0.
     """
 
+    seeds: list[int]
     p: float
     factor: int
     epochs: np.ndarray
@@ -48,12 +48,6 @@ class Trained:
         """Return the position of an epoch among the recorded ones, or None if it was not reached."""
         found = np.flatnonzero(self.epochs == epoch)
         return int(found[0]) if found.size else None
-
-
-def inputs(seeds: Sequence[int], n: int, d: int, purpose: str, scale: float = STD) -> Tensor:
-    """Return normal inputs (len(seeds), n, d) in float64, each slice from its own seed."""
-    draws = [torch.randn(n, d, dtype=torch.float64, generator=generator(seed, purpose)) for seed in seeds]
-    return scale * torch.stack(draws)
 
 
 def experiment(
@@ -88,7 +82,8 @@ def experiment(
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, p).to(dtype, device)
     X, fresh = (
-        inputs(seeds, n, size.d, w).to(device, dtype) for n, w in ((size.n_train, "data"), (size.n_eval, "eval"))
+        learn.INPUTS * normal(seeds, w, n, size.d).to(device, dtype)
+        for n, w in ((size.n_train, "data"), (size.n_eval, "eval"))
     )
     y = teacher(X)
     looked = fresh if held_out else X[:, : size.n_eval]
@@ -113,7 +108,7 @@ def experiment(
     last = (size.epochs if epochs is None else epochs) * size.epoch
     found, times = learn.train(nets, learn.from_set(X, y, seeds, batch), last, lr, look, range(0, last + 1, size.epoch))
     power = (target.square().sum(-1).mean(1) / 2).cpu().numpy()
-    return Trained(p=p, factor=factor, epochs=times // size.epoch, power=power, **found)
+    return Trained(seeds=list(seeds), p=p, factor=factor, epochs=times // size.epoch, power=power, **found)
 
 
 def sweep(
