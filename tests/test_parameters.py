@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from traindyn import parameters
 from traindyn.errors import InputError
-from traindyn.values import Parameter, read_range
+from traindyn.parameters import Parameter, read_range
 
 CELL = """
 seed: int = 100       # first of the consecutive seeds
@@ -19,6 +19,17 @@ law: str = "torch"    # one of torch, he, xavier
 widths: list[int] = [16, 32]  # hidden widths, >= 1
 cap: float | None = None      # largest rate
 fast: bool = False
+"""
+SIZES = """
+from pydantic import Field, PositiveFloat
+from traindyn.sizes import Experiment, Scale
+
+class Figure(Experiment):
+    width: Scale[int] = Field(gt=0, description="units")
+    rates: list[PositiveFloat]
+    tol: float
+
+SIZES = {"fig-1": Figure}
 """
 PRESETS = """
 smoke: {cost: {minutes: 1, memory_gb: 1}, parameters: {n_seeds: 2}, sizes: {fig-1: {width: 8, rates: [0.1], tol: 1}}}
@@ -34,12 +45,13 @@ def demo(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     monkeypatch.setenv("TRAINDYN_ROOT", str(tmp_path))
 
-    def write(cell: str = CELL, presets: str = PRESETS):
+    def write(cell: str = CELL, presets: str = PRESETS, sizes: str = SIZES):
         header = "---\njupytext: {text_representation: {extension: .md, format_name: myst}}\n"
         header += "kernelspec: {name: python3, display_name: Python 3, language: python}\n---\n"
         text = f"{header}\n# Demo\n\n```{{code-cell}} ipython3\n:tags: [parameters]\n\n{cell.strip()}\n```\n"
         (folder / "demo.md").write_text(text)
         (folder / "presets.yaml").write_text(presets)
+        (folder / "sizes.py").write_text(sizes)
         return folder / "demo.md"
 
     write()
@@ -135,7 +147,7 @@ def test_an_unknown_chapter_or_preset_names_the_nearest(demo, chapter, preset, w
     ("old", "new", "word"),
     [
         ("width: 64, ", "", "fig-1.width"),
-        ("width: 64", "width: wide", "differs in type"),
+        ("width: 64", "width: wide", "paper, .fig-1.width.: expected int > 0, got .wide."),
         ("paper: {sizes: {fig-1:", "paper: {sizes: {fig-9:", "fig-"),
         ("parameters: {n_seeds: 2}", "parameters: {n_seds: 2}", "n_seeds"),
         ("parameters: {n_seeds: 2}", "parameters: {n_seeds: 0}", "out of range"),
