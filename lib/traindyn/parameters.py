@@ -1,8 +1,9 @@
 """A notebook's parameters and the sizes of its experiments: read, checked, never executed.
 
 The cell tagged `parameters` declares one parameter a line, `name: type = default  # meaning with unit, range`; a range
-is written as `> 0`, `>= 1`, `in [0, 1]` or `one of a, b, c`. `presets.yaml` holds what a preset changes and the sizes
-of single experiments.
+is written in words (`above 0`, `at least 1`, `below 1`, `at most 2`, `in [0, 1]`, `one of a, b, c`), since papermill's
+reader loses a parameter whose comment has an equals sign. `sizes.py` declares the sizes of the experiments,
+`presets.yaml` holds what the presets change and what the source prints.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from traindyn.presets import PRESETS, Preset
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_BOUND = re.compile(rf"(>=|<=|>|<)\s*({_NUMBER})")
+_SIGNS = {"at least": ">=", "at most": "<=", "above": ">", "below": "<"}
+_BOUND = re.compile(rf"\b(at least|at most|above|below)\s+({_NUMBER})")
+_SIGN = re.compile(rf"[<>]\s*{_NUMBER}\s*$")
 _INTERVAL = re.compile(rf"\bin\s*([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])")
 _CHOICE = re.compile(r"\bone of\s+(.+)$")
 _TRAILING = re.compile(rf"(?:[,;]\s*|\s+and\s+|^)(?:{_BOUND.pattern}|{_INTERVAL.pattern}|{_CHOICE.pattern})\s*$")
@@ -40,7 +43,7 @@ class Parameter:
         type: the annotation as written: "int", "float", "str", "bool", "list[float]", "int | None", ...
         default: value at the laptop preset.
         meaning: what it is, with its unit (the comment without the range).
-        range: the range as written ("> 0", "one of a, b"), empty if none.
+        range: the range as written ("above 0", "one of a, b"), empty if none.
         bounds: pairs of comparison and number that a value has to satisfy.
         choices: allowed words, empty if any.
     """
@@ -136,6 +139,13 @@ def declared(path: str | Path) -> dict[str, Parameter]:
         except ValueError as error:
             raise InputError(f"{where}: the default of '{node.target.id}' has to be a literal") from error
         comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().strip().lstrip("#").strip()
+        if "=" in comment or _SIGN.search(comment):
+            raise InputError(
+                f"{where}: write the range of '{node.target.id}' in words (at least 1, above 0, at most 2, below 1); "
+                "papermill's reader loses a parameter whose comment has an equals sign"
+            )
+        if node.end_lineno != node.lineno:
+            raise InputError(f"{where}: '{node.target.id}' needs one line; papermill's reader loses one of several")
         meaning, written, bounds, choices = read_range(comment)
         parameter = Parameter(node.target.id, ast.unparse(node.annotation), default, meaning, written, bounds, choices)
         try:
@@ -267,7 +277,7 @@ def read_range(comment: str) -> tuple[str, str, tuple[tuple[str, float], ...], t
         clause = match.group(0).removeprefix("and").strip(" ,;")
         clause = re.sub(r"^and\s+", "", clause)
         if one := _BOUND.fullmatch(clause):
-            bounds.append((one.group(1), float(one.group(2))))
+            bounds.append((_SIGNS[one.group(1)], float(one.group(2))))
         elif one := _INTERVAL.fullmatch(clause):
             bounds.append((">=" if one.group(1) == "[" else ">", float(one.group(2))))
             bounds.append(("<=" if one.group(4) == "]" else "<", float(one.group(3))))
