@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,47 +59,47 @@ def expected_activation(w_teacher: Tensor, w: Tensor, second_moment: float = 1.0
     return second_moment / (2 * torch.pi) * bracket
 
 
-def expected(seed: int, size: SimpleNamespace) -> pd.DataFrame:
+def expected(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Estimate E[x 1(w.x > 0) relu(w^*.x)] by Monte Carlo and compare with Theorem 6 as printed and mended.
 
     One sample per law and dimension serves all angles and norms.
 
     Args:
-        seed: of the sample.
+        seeds: of the samples.
         size: laws, dims, norms (pairs |w^*|, |w|), angles, samples.
 
     Returns:
-        One row per case: seed, law, d, norms, theta; `error` (largest in-plane residual of the mended formula in standard errors), `ratio`
+        One row per case (seed, law, d, norms, theta): `error` (largest in-plane residual of the mended formula in
+        standard errors), `ratio`
         (length of the estimate over that of the formula), `printed_scalar` (best multiple of the printed bracket),
         `printed_error` (angle between the printed bracket and the estimate, radian), `slip_error` (the same for unit
         vectors with the sign that the printed proof arrives at).
     """
     rows = []
-    for law in size.laws:
-        for d in size.dims:
-            x, kappa = draws(law, size.samples, d, generator(seed, f"{law}-{d}"))
-            for norms in size.norms:
-                for theta in size.angles:
-                    w_star, w = pair(d, theta, norms)
-                    terms = x[:, :2] * ((x @ w > 0) * (x @ w_star).relu())[:, None]
-                    mean, error = terms.mean(0), terms.std(0) / size.samples**0.5
-                    formula = expected_activation(w_star, w, kappa)[:2]
-                    printed = norms[0] * norms[1] / 2 * ((np.pi - theta) * w_star + np.sin(theta) * w)[:2]
-                    slip = (np.pi - theta) * w_star[:2] / norms[0] - np.sin(theta) * w[:2] / norms[1]
-                    rows.append(
-                        {
-                            "seed": seed,
-                            "law": law,
-                            "d": d,
-                            "norms": f"{norms[0]:g}, {norms[1]:g}",
-                            "theta": theta,
-                            "error": float(((mean - formula).abs() / error.clamp_min(1e-12)).max()),
-                            "ratio": float(mean.norm() / formula.norm()),
-                            "printed_scalar": float((mean @ printed) / (printed @ printed)),
-                            "printed_error": float(measure.angle(mean, printed)),
-                            "slip_error": float(measure.angle(mean, slip)),
-                        }
-                    )
+    for seed, law, d in product(seeds, size.laws, size.dims):
+        x, kappa = draws(law, size.samples, d, generator(seed, f"{law}-{d}"))
+        for norms in size.norms:
+            for theta in size.angles:
+                w_star, w = pair(d, theta, norms)
+                terms = x[:, :2] * ((x @ w > 0) * (x @ w_star).relu())[:, None]
+                mean, error = terms.mean(0), terms.std(0) / size.samples**0.5
+                formula = expected_activation(w_star, w, kappa)[:2]
+                printed = norms[0] * norms[1] / 2 * ((np.pi - theta) * w_star + np.sin(theta) * w)[:2]
+                slip = (np.pi - theta) * w_star[:2] / norms[0] - np.sin(theta) * w[:2] / norms[1]
+                rows.append(
+                    {
+                        "seed": seed,
+                        "law": law,
+                        "d": d,
+                        "norms": f"{norms[0]:g}, {norms[1]:g}",
+                        "theta": theta,
+                        "error": float(((mean - formula).abs() / error.clamp_min(1e-12)).max()),
+                        "ratio": float(mean.norm() / formula.norm()),
+                        "printed_scalar": float((mean @ printed) / (printed @ printed)),
+                        "printed_error": float(measure.angle(mean, printed)),
+                        "slip_error": float(measure.angle(mean, slip)),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -238,7 +239,7 @@ def residue_form(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
 
 
 def balance(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
-    """Return per seed `balance`, the median |v_k| / |w_k| of the nodes that training has grown tenfold from the start."""
+    """Return per seed `balance`, the median |v_k| / |w_k| of the nodes that training has grown tenfold."""
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, bias=0.0)
     X = learn.INPUTS * normal(seeds, "data", 3000, size.d)
     nets = learn.students(seeds, [size.d, size.n, size.outputs], size.std)

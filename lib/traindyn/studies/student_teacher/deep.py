@@ -36,9 +36,10 @@ def train(
         dtype, device: of the training.
 
     Returns:
-        `seeds`, `steps` (T,); for layer l = 1, ... of the student: `rho_l` (R, T, n_l), best correlation of each student node
-        with a teacher node of the same layer (of the highest one where the teacher has fewer); `best_l` (R, T, m_l)
-        per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `incoming` (R, T, n_1), |w_k| of layer 1; `loss` (R, T).
+        `seeds`, `steps` (T,); for layer l = 1, ... of the student: `rho_l` (R, T, n_l), best correlation of each
+        student node with a teacher node of the same layer (of the highest one where the teacher has fewer); `best_l`
+        (R, T, m_l) per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `incoming` (R, T, n_1), |w_k| of
+        layer 1; `loss` (R, T).
     """
     teacher = teachers.deep(seeds, [size.d, *teacher_hidden, size.outputs], size.scale).to(dtype, device)
     student = learn.students(seeds, [size.d, *hidden, size.outputs], None).to(dtype, device)

@@ -167,14 +167,14 @@ def rates(runs: Runs, matched: float, epochs: Sequence[float] = (5, 100)) -> pd.
 
 def halves(sweeps: Mapping[float, Runs], matched: float, epochs: Sequence[float] = (5, 100)) -> pd.DataFrame:
     """Return per seed, decay p, width and epoch the rates of the `strong` and the `weak` half of the teachers."""
-    found = []
-    for p, runs in sweeps.items():
-        for width, run in runs.items():
-            for epoch in (e for e in epochs if run.at(e) is not None):
-                hit = run.best[:, run.at(epoch)] > matched
-                weak = weaker_half(run)
-                parts = hit[:, : weak.start].mean(axis=1), hit[:, weak].mean(axis=1)
-                found += [(s, p, width, epoch, *pair) for s, *pair in zip(run.seeds, *parts, strict=True)]
+    found = [
+        (s, p, width, epoch, hit[: hit.size // 2].mean(), hit[hit.size // 2 :].mean())
+        for p, runs in sweeps.items()
+        for width, run in runs.items()
+        for epoch in epochs
+        if run.at(epoch) is not None
+        for s, hit in zip(run.seeds, run.best[:, run.at(epoch)] > matched, strict=True)
+    ]
     return rows(found, ["seed", "p", "width", "epoch", "strong", "weak"], ["p", "width", "epoch"])
 
 
@@ -187,7 +187,8 @@ def recovery_rates(runs: Runs, decays: Mapping[float, Runs], p: float, matched: 
         p, matched: decay of the sweep; correlation of a recovered teacher.
 
     Returns:
-        `rates`; `halves` of all; per seed, p and width of the other decays `early`, the rate after 5 epochs.
+        `rates` and `halves` of the sweep; `halves` of the other decays, which have fewer seeds, as `strong_decay` and
+        `weak_decay`; per seed, p and width of these `early`, the rate after 5 epochs.
     """
     early = [
         (s, q, width, rate)
@@ -198,7 +199,8 @@ def recovery_rates(runs: Runs, decays: Mapping[float, Runs], p: float, matched: 
     ]
     return [
         rates(runs, matched),
-        halves({p: runs, **decays}, matched),
+        halves({p: runs}, matched),
+        halves(decays, matched).add_suffix("_decay"),
         rows(early, ["seed", "p", "width", "early"], ["p", "width"]),
     ]
 

@@ -14,21 +14,9 @@ from torch import Tensor
 from traindyn.compute import generator, normal
 from traindyn.evidence import table
 from traindyn.layers import starts
-
-Field = Callable[[float, Tensor], Tensor]
-
-
-def rk4(field: Field, w: Tensor, step: float, steps: int) -> Tensor:
-    """Return the states (steps + 1, ...) of dw/dt = field(t, w) by the classical Runge-Kutta rule."""
-    path = [w]
-    for i in range(steps):
-        t, w = i * step, path[-1]
-        k1 = field(t, w)
-        k2 = field(t + step / 2, w + step / 2 * k1)
-        k3 = field(t + step / 2, w + step / 2 * k2)
-        k4 = field(t + step, w + step * k3)
-        path.append(w + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
-    return torch.stack(path)
+from traindyn.measure.ode import rk4_path
+from traindyn.measure.statistics import loglog_slope
+from traindyn.measure.teacher import angle
 
 
 def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
@@ -51,7 +39,7 @@ def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         def field(t: float, w: Tensor, residue: Callable[[float], Tensor] = residue) -> Tensor:
             return w.norm(dim=-1, keepdim=True) * residue(t)
 
-        path = rk4(field, w, h, size.steps)
+        path = rk4_path(field, w, h, size.steps)
         unit = path / path.norm(dim=-1, keepdim=True)
         r = torch.stack([residue(i * h) for i in range(size.steps + 1)])
         speed = (unit * r).sum(-1)
@@ -87,7 +75,7 @@ def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, p
         def field(_t: float, w: Tensor, a: Tensor = a, target: Tensor = target) -> Tensor:
             return w.norm(dim=-1, keepdim=True) * (target - (a * w).sum(1, keepdim=True))
 
-        path = rk4(field, start, size.step, int((size.time + np.log(1 / norm)) / size.step))
+        path = rk4_path(field, start, size.step, int((size.time + np.log(1 / norm)) / size.step))
         length = path.norm(dim=-1)
         unit = path / length[..., None]
         r = target - (a * path).sum(2, keepdim=True)
@@ -101,7 +89,7 @@ def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, p
         opposite = (h[0][:, pairs[0]] + h[0][:, pairs[1]] + S[0][:, None]) < 0
         log = length.log()
         late = log[-1] - log[int(0.9 * len(log))]
-        angle = torch.acos((unit[-1] * target).sum(-1).clamp(-1, 1))
+        last = angle(path[-1], target.expand_as(path[-1]))
         for i, seed in enumerate(seeds):
             rows.append(
                 {
@@ -111,11 +99,11 @@ def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, p
                     "rises_anywhere": int(rises[:, i].sum()) // 2,
                     "negative": float(opposite[i].double().mean()),
                     "late": float((late[i][:, None] - late[i]).abs().max()),
-                    "angle": float(angle[i].max()),
+                    "angle": float(last[i].max()),
                 }
             )
         t = size.step * np.arange(len(path))[:: max(1, len(path) // 150)]
-        turn = torch.acos((unit[:, 0] * target[0]).sum(-1).clamp(-1, 1))[:: max(1, len(path) // 150)]
+        turn = angle(path[:, 0], target[0].expand_as(path[:, 0]))[:: max(1, len(path) // 150)]
         shown += [
             pd.DataFrame({"initial norm": f"{norm:g}", "node": k, "t": t, "angle": turn[:, k].numpy()})
             for k in range(size.nodes)
@@ -124,12 +112,9 @@ def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, p
 
 
 def angle_slope(found: pd.DataFrame, largest: float) -> pd.DataFrame:
-    """Return per seed `slope`, the log-log slope of the final angle against the initial norm, for norms <= `largest`."""
+    """Return per seed `slope`, the log-log slope of the final angle against initial norms up to `largest`."""
     small = found.reset_index().query("norm <= @largest")
-    slopes = [
-        (seed, float(np.polyfit(np.log(g["norm"]), np.log(g["angle"]), 1)[0])) for seed, g in small.groupby("seed")
-    ]
-    return table(pd.DataFrame(slopes, columns=["seed", "slope"]))
+    return table(loglog_slope(small["norm"], small["angle"], by=small["seed"]).value.rename("slope").reset_index())
 
 
 def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -138,9 +123,9 @@ def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame,
     The system becomes stiff when losers and winner grow against one another, so an implicit solver is used.
 
     Returns:
-        Per seed, eps and initial norm: `rate`, the slope of the mean log ratio over a time 1/(4 eps) once |r| < 1.5 eps,
-        divided by eps |w^*|; `gain` (largest rise of the log ratio after that), `kept` (the share of it that is left
-        12/eps later), `bound` ln(1/initial norm); for the norms up to `size.small`.
+        Per seed, eps and initial norm: `rate`, the slope of the mean log ratio over a time 1/(4 eps) once
+        |r| < 1.5 eps, divided by eps |w^*|; `gain` (largest rise of the log ratio after that), `kept` (the
+        share of it that is left 12/eps later), `bound` ln(1/initial norm); for the norms up to `size.small`.
         Paths of the first seed at the first norm, for a figure.
     """
     rows, shown = [], []
@@ -235,7 +220,7 @@ def escape_laws(slow: pd.DataFrame) -> list[pd.DataFrame]:
     """
     slopes = []
     for setting, part in slow.groupby("setting", sort=False):
-        slope = float(np.polyfit(np.log(part["eps"]), np.log(part["time"]), 1)[0])
+        slope = loglog_slope(part["eps"], part["time"]).value
         slopes.append((setting.split()[0], slope, part["time"].diff().mean()))
     both = slow[slow["setting"] == "both layers"]
     ratio = both.assign(ratio=both["time"] / (2 * np.pi * both["law"]))[["eps", "ratio"]]

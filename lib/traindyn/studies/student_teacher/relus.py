@@ -13,6 +13,7 @@ from torch import Tensor
 
 from traindyn.compute import generator
 from traindyn.evidence import table
+from traindyn.measure.statistics import loglog_slope
 
 CONE = 5.0  # the constant in Lemma 5: a point is clear of a boundary at distance 5 eps / |c_j|
 
@@ -265,7 +266,7 @@ def noisy_recovery(
         for d, K in shapes:
             eps = np.array([smallest_sup(seed, d, K, theta, samples) for theta in angles])
             sin = np.sin(angles)
-            slope = float(np.polyfit(np.log(eps), np.log(sin), 1)[0])
+            slope = loglog_slope(eps, sin).value
             constant = eps / sin
             opposite = smallest_sup(seed, d, K, angles[0], samples, antipodal=True)
             over = constant[-1] * 10 * K / math.sqrt(2 * math.pi / d)

@@ -36,8 +36,8 @@ def follow(
         layers: weight layers that move; None: all.
 
     Returns:
-        `seeds`, `steps`; (R, T, m) `best`, `lowest_cosine` (of any student with each teacher, bias included); (R, T, n) `rho`,
-        `norm`; (R, T) `loss`; (R,) `power`, the loss of a student that outputs 0.
+        `seeds`, `steps`; (R, T, m) `best`, `lowest_cosine` (of any student with each teacher, bias included);
+        (R, T, n) `rho`, `norm`; (R, T) `loss`; (R,) `power`, the loss of a student that outputs 0.
     """
     like = student.weights[0]
     d = like.shape[1]
@@ -138,7 +138,9 @@ def antipodes(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     for n in size.widths:
         counts = covered(plane(seeds, size, n), size.covered, size.matched).sum()
         rows += [(n, "opposite", counts["antipodal"]), (n, "missed", counts["missed"])]
-    return pd.DataFrame(rows, columns=["students", "outcome", "teachers"]).sort_values("outcome", ascending=False)
+    return pd.DataFrame(rows, columns=["students", "outcome", "teachers"]).sort_values(
+        "outcome", ascending=False, kind="stable"
+    )
 
 
 def plane_lines(run: SimpleNamespace, count: int = 3) -> pd.DataFrame:
