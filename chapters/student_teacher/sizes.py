@@ -11,6 +11,18 @@ class Repetitions(Experiment):
     seeds: int = Field(gt=0, description="independent repetitions")
 
 
+class ByHand(Experiment):
+    d: int = Field(gt=0, description="inputs")
+    m: int = Field(gt=0, description="teacher's hidden units")
+    n: int = Field(gt=0, description="student's hidden units")
+    outputs: int = Field(gt=0, description="outputs")
+    samples: int = Field(gt=0, description="samples")
+    batch: int = Field(gt=0, description="samples of a batch")
+    lr: float = Field(gt=0, description="learning rate")
+    std: float = Field(gt=0, description="standard deviation of the initial weights")
+    steps: int = Field(gt=0, description="updates")
+
+
 # checks of statements
 
 
@@ -289,6 +301,7 @@ class Outputs(Sgd):
 
 
 SIZES = {
+    "hand": ByHand,
     "theory": Repetitions,
     "rule": Widths,
     "pieces": Pieces,

@@ -90,9 +90,9 @@ def _jacobian(f: Tensor, tops: list[Tensor]) -> Tensor:
     return (tops[1].T * gates[:, None, :]) @ tops[0].T
 
 
-def antipodal_over_seeds(seeds: Sequence[int], d: int, C: int, layers: int = 2) -> pd.DataFrame:
-    """Return `antipodal` as evidence, one row per seed."""
-    return table(pd.DataFrame([{"seed": seed, **antipodal(seed, d, C, layers)} for seed in seeds]))
+def antipodal_over_seeds(seeds: Sequence[int], size: SimpleNamespace, layers: int = 2) -> pd.DataFrame:
+    """Return `antipodal` for inputs `size.d` and outputs `size.outputs` as evidence, one row per seed."""
+    return table(pd.DataFrame([{"seed": seed, **antipodal(seed, size.d, size.outputs, layers)} for seed in seeds]))
 
 
 def refits(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:

@@ -132,9 +132,15 @@ def _end(run: SimpleNamespace, name: str, depth: int) -> np.ndarray:
     return getattr(run, f"{name}_{depth}")[:, -1]
 
 
-def cloud(run: SimpleNamespace, picked: Sequence[int]) -> pd.DataFrame:
-    """Return one row per student node of all seeds: layer, step, best correlation, sqrt(E beta_kk)."""
+def cloud(run: SimpleNamespace, times: int) -> pd.DataFrame:
+    """Return one row per student node of all seeds: layer, step, best correlation, sqrt(E beta_kk).
+
+    Args:
+        run: of `train`.
+        times: how many of the recorded steps, from the first to the last.
+    """
     rows = []
+    picked = [round(i * (len(run.steps) - 1) / (times - 1)) for i in range(times)]
     for depth in range(1, run.depth + 1):
         for at in picked:
             rows.append(

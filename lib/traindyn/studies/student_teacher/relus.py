@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,16 +43,16 @@ def condition(F: Tensor) -> float:
     return float(values[-1] / values[0])
 
 
-def independence(seeds: Sequence[int], d: int, K: int, samples: int) -> pd.DataFrame:
-    """Test Lemma 2: singular values of K generic units on normal inputs, and of six units +-a, +-b, +-(a+b).
+def independence(seeds: Sequence[int], size: Any) -> pd.DataFrame:
+    """Test Lemma 2: singular values of `size.units` generic units on normal inputs, and of six units +-a, +-b, +-(a+b).
 
     Returns:
         Per seed: `generic`; `six` and `residual` (largest |sum| of the explicit identity); `pairs` (a, -a, b, -b
         alone: still independent, an antipodal pair hurts only in company or beside a linear term).
     """
-    rows = []
+    rows, d, K = [], size.d, size.units
     for seed in seeds:
-        X = with_one(2 * torch.randn(samples, d, dtype=torch.float64, generator=generator(seed, "inputs")))
+        X = with_one(2 * torch.randn(size.samples, d, dtype=torch.float64, generator=generator(seed, "inputs")))
         row = {"seed": seed, "generic": condition((X @ units(seed, K, d)).relu())}
         a, b = units(seed, 2, d, "pair").T
         six = torch.stack([a, -a, b, -b, a + b, -a - b], 1)
@@ -62,16 +63,20 @@ def independence(seeds: Sequence[int], d: int, K: int, samples: int) -> pd.DataF
     return table(pd.DataFrame(rows))
 
 
-def local_independence(seeds: Sequence[int], d: int, K: int, samples: int, radius: float) -> pd.DataFrame:
+def local_independence(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Test Lemma 3 in a ball: generic units, one antipodal partner more, or one unit more that misses it.
 
     The columns are scaled to norm 1, so that a small ball does not make every column small.
+
+    Args:
+        seeds: one ball each.
+        size: d, units, samples, radius.
 
     Returns:
         Per seed: `generic`, `antipodal`, `missing` (smallest / largest singular value of [units, x, 1]) and
         `identity`, the largest |relu(w.x) - relu(-w.x) - w.x| in the ball: c_j = 1 with a zero sum.
     """
-    rows = []
+    rows, d, K, samples, radius = [], size.d, size.units, size.samples, size.radius
     for seed in seeds:
         draw = generator(seed, "ball")
         centre = torch.randn(d, dtype=torch.float64, generator=draw)
@@ -92,8 +97,8 @@ def local_independence(seeds: Sequence[int], d: int, K: int, samples: int, radiu
     return table(pd.DataFrame(rows))
 
 
-def hyperplanes(seeds: Sequence[int], pairs: int, d: int) -> pd.DataFrame:
-    """Test Lemma 4: u = (w_2 - (w_1.w_2) w_1) / sin(theta) for unit w_1, w_2.
+def hyperplanes(seeds: Sequence[int], size: Any) -> pd.DataFrame:
+    """Test Lemma 4: u = (w_2 - (w_1.w_2) w_1) / sin(theta) for `size.pairs` of unit w_1, w_2 in `size.d` dimensions.
 
     Returns:
         Per seed: `gap` (largest violation of |u| = 1, u.w_1 = 0, u.w_2 = sin theta), and `augmented` (the same with
@@ -101,7 +106,7 @@ def hyperplanes(seeds: Sequence[int], pairs: int, d: int) -> pd.DataFrame:
     """
     rows = []
     for seed in seeds:
-        first, second = (units(seed, pairs, d, name) for name in ("left", "right"))
+        first, second = (units(seed, size.pairs, size.d, name) for name in ("left", "right"))
         w1, w2 = first[:-1].T, second[:-1].T
         cos = (w1 * w2).sum(1, keepdim=True)
         sin = (1 - cos**2).sqrt()
@@ -126,11 +131,15 @@ def ball_ratios(last: int = 200) -> dict[str, float]:
     return {"volume_ratio": min(ratios), "volume_ratio_printed": min(ratios) / (2 * math.pi)}
 
 
-def misalignment(seeds: Sequence[int], instances: int, samples: int) -> pd.DataFrame:
+def misalignment(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Count random instances in which neither alternative of Lemma 5 holds.
 
     Half of the other units are drawn near w_j and a quarter of those near -w_j, at angles from 1e-5 to 1, because
     units far from it decide nothing.
+
+    Args:
+        seeds: one set of instances each.
+        size: instances, samples (points of the boundary disc).
 
     Returns:
         Per seed: `instances`, `violations` with M as derived here (radius r in the denominator) and biases compared
@@ -141,10 +150,10 @@ def misalignment(seeds: Sequence[int], instances: int, samples: int) -> pd.DataF
     for seed in seeds:
         rng = stream(seed, "instances")
         counts = dict.fromkeys(("violations", "printed_M", "printed_bias", "first"), 0)
-        for _ in range(instances):
-            for name, value in _alternatives(rng, samples).items():
+        for _ in range(size.instances):
+            for name, value in _alternatives(rng, size.samples).items():
                 counts[name] += value
-        rows.append({"seed": seed, "instances": instances, **counts})
+        rows.append({"seed": seed, "instances": size.instances, **counts})
     return table(pd.DataFrame(rows))
 
 
@@ -251,24 +260,26 @@ def smallest_sup(seed: int, d: int, K: int, theta: float, samples: int, antipoda
     return float(found.fun)
 
 
-def noisy_recovery(
-    seeds: Sequence[int], shapes: Sequence[Sequence[int]], angles: Sequence[float], samples: int
-) -> pd.DataFrame:
+def noisy_recovery(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Solve the linear program at falling angles (Theorem 5, Lemma 6).
 
+    Args:
+        seeds: one set of units each.
+        size: shapes (pairs d, K), angles, samples.
+
     Returns:
-        One row per seed and (d, K): `slope` d ln sin(theta) / d ln eps over all angles, `constant` eps / sin(theta)
+        Per seed, d and K: `slope` d ln sin(theta) / d ln eps over all angles, `constant` eps / sin(theta)
         at the smallest angle, `over_bound` that over the lemma's own bound sqrt(2 pi / d) / (10 K), `settled` the ratio
         of the last two constants, `antipodal` eps with -w among the others.
     """
     rows = []
     for seed in seeds:
-        for d, K in shapes:
-            eps = np.array([smallest_sup(seed, d, K, theta, samples) for theta in angles])
-            sin = np.sin(angles)
+        for d, K in size.shapes:
+            eps = np.array([smallest_sup(seed, d, K, theta, size.samples) for theta in size.angles])
+            sin = np.sin(size.angles)
             slope = loglog_slope(eps, sin).value
             constant = eps / sin
-            opposite = smallest_sup(seed, d, K, angles[0], samples, antipodal=True)
+            opposite = smallest_sup(seed, d, K, size.angles[0], size.samples, antipodal=True)
             over = constant[-1] * 10 * K / math.sqrt(2 * math.pi / d)
             rows.append((seed, d, K, slope, constant[-1], over, constant[-1] / constant[-2], opposite))
     columns = ["seed", "d", "K", "slope", "constant", "over_bound", "settled", "antipodal"]

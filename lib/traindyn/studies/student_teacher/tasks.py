@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,3 +123,49 @@ def sweep(
 ) -> dict[int, Trained]:
     """Return `experiment` for every factor; options as there."""
     return {factor: experiment(seeds, size, p, factor, dtype, device, **options) for factor in factors}
+
+
+def small(seed: int, size: Any) -> SimpleNamespace:
+    """Return a small case to train by hand: a teacher, a student's start, and the batches of a training; float64.
+
+    Args:
+        seed: draws all of it.
+        size: d, m, n (students), outputs, samples, batch, std, steps.
+
+    Returns:
+        `start` (W_1, b_1, W_2, b_2 of the student), `batches` (a list of (x, y)), `X` (all inputs), `hidden` (the
+        teacher's nodes on them); `student`, `draws` (the same for `batched`).
+    """
+    teacher = teachers.two_layer([seed], size.d, size.m, size.outputs)
+    X = learn.INPUTS * normal([seed], "data", size.samples, size.d)
+    y = teacher(X)
+    student = learn.students([seed], [size.d, size.n, size.outputs], size.std)
+    (W, V), (b, c) = student.weights, student.biases
+    xs, ys = learn.from_set(X, y, [seed], size.batch)(slice(0, 1), 0, size.steps)
+    return SimpleNamespace(
+        start=[part[0].clone() for part in (W, b, V, c)],
+        batches=list(zip(xs[:, 0], ys[:, 0], strict=True)),
+        X=X[0],
+        hidden=teacher.layers(X)[0][0],
+        student=student,
+        draws=(xs, ys),
+    )
+
+
+def batched(case: SimpleNamespace, lr: float) -> Tensor:
+    """Train the student of `small` as all others are trained here, and return its correlations (n, m).
+
+    Args:
+        case: of `small`; its student is changed.
+        lr: rate of SGD.
+    """
+    xs, ys = case.draws
+
+    def batches(_runs: slice, first: int, count: int) -> tuple[Tensor, Tensor]:
+        return xs[first : first + count], ys[first : first + count]
+
+    def look(net: learn.Nets, _runs: slice, _step: int) -> dict[str, Tensor]:
+        return {"rho": measure.correlate(net.layers(case.X)[0], case.hidden[None])}
+
+    found, _ = learn.train(case.student, batches, len(xs), lr, look, [len(xs)])
+    return torch.as_tensor(found["rho"][0, -1])
