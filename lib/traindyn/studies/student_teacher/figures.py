@@ -114,7 +114,7 @@ def images(found: pd.DataFrame) -> Figure:
     kept = ["seed", "width", "step", "layer"]
     shown = found.melt(kept, ["rho", "thinned"], "statistic", "mean best correlation")
     return plots.facets(
-        shown, "step", "mean best correlation", cols="layer", rows="statistic", hue="width", band="range"
+        shown, "step", "mean best correlation", cols="layer", rows="statistic", hue="width", band="range", look=WIDTHS
     )
 
 
