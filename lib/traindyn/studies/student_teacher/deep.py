@@ -14,6 +14,7 @@ from torch import Tensor
 from traindyn.compute import generator
 from traindyn.evidence import table
 from traindyn.measure import teacher as measure
+from traindyn.measure.curves import first_time
 from traindyn.studies.student_teacher import students as learn
 from traindyn.studies.student_teacher import teachers
 from traindyn.studies.student_teacher.critical import share
@@ -83,8 +84,7 @@ def mean_best(run: SimpleNamespace) -> np.ndarray:
 
 def first_crossing(run: SimpleNamespace, level: float) -> np.ndarray:
     """Return the first recorded step with a mean best correlation above `level`, (layers, R); inf if never."""
-    hit = mean_best(run) > level
-    return np.where(hit.any(2), run.steps[hit.argmax(2)], np.inf)
+    return first_time(run.steps, mean_best(run), level)
 
 
 def alignment(run: SimpleNamespace, level: float = np.inf) -> pd.DataFrame:

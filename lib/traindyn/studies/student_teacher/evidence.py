@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from traindyn.evidence import table
+from traindyn.measure.curves import first_time
 from traindyn.studies.student_teacher.tasks import Trained
 
 Runs = Mapping[int, Trained]  # student nodes per teacher node -> what was trained
@@ -33,8 +34,7 @@ def recovery(run: Trained, epoch: float, matched: float) -> np.ndarray:
 def cover_time(run: Trained, matched: float, last: float | None = None) -> np.ndarray:
     """Return the first recorded epoch at which each teacher is recovered, (R, m); inf if never up to `last`."""
     used = run.epochs <= (run.epochs[-1] if last is None else last)
-    hit = run.best[:, used] > matched
-    return np.where(hit.any(axis=1), run.epochs[used][hit.argmax(axis=1)], np.inf)
+    return first_time(run.epochs[used], run.best[:, used].swapaxes(1, 2), matched)
 
 
 def order(run: Trained, matched: float, last: float | None = None) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch import Tensor
 from traindyn.compute import generator
 from traindyn.errors import InputError, choose
 from traindyn.layers import draw
+from traindyn.measure.curves import log_steps
 
 Batches = Callable[[slice, int, int], tuple[Tensor, Tensor]]
 BLOCK = 50  # steps whose batches are gathered at once
@@ -254,5 +255,4 @@ def _step(nets: Nets, x: Tensor, y: Tensor, scale: float, moving: set[int], bias
 
 def epochs(steps: int, early: float = 1.12, first: int = 1) -> list[int]:
     """Return about log(steps)/log(early) steps from 0 to `steps`, ever farther apart."""
-    count = max(2, int(math.log(steps / first) / math.log(early)))
-    return sorted({0, *(round(first * (steps / first) ** (i / count)) for i in range(count + 1))})
+    return log_steps(steps, max(2, int(math.log(steps / first) / math.log(early))), first)
