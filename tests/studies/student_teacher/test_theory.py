@@ -14,7 +14,7 @@ from traindyn.compute import generator
 from traindyn.layers import activations
 from traindyn.learn.models import FCN
 from traindyn.measure import teacher as measure
-from traindyn.studies.student_teacher import angles, critical, flows, observers, relus, rule
+from traindyn.studies.student_teacher import angles, critical, flows, interpolation, observers, relus, rule
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -47,12 +47,12 @@ def test_refits_vanish_up_to_sign_only():
 
 
 def test_rank_of_batches():
-    assert rule.batch_ranks(5) == [5, 5, 5, 5, 1]
-    found = rule.ranks([4, 5])
+    assert interpolation.batch_ranks(5) == [5, 5, 5, 5, 1]
+    found = interpolation.ranks([4, 5])
     assert (found["rank_missing"] == 0).all() and (found["rank_whole"] == 1).all() and list(found.index) == [4, 5]
     # a float reference on a matrix whose rank is known
     M = np.array([[1, 1, 0], [0, 1, 1], [1, 2, 1]])
-    assert rule._rank_mod(M, 1_000_003) == 2 == np.linalg.matrix_rank(M)
+    assert interpolation._rank_mod(M, 1_000_003) == 2 == np.linalg.matrix_rank(M)
 
 
 def test_rule_flow_and_pieces_in_small():
@@ -205,7 +205,7 @@ def test_expected_activation_against_a_sample():
 
 def test_flat_ends_are_counted_by_seed():
     ends = pd.DataFrame({"seed": [1, 1, 1, 2], "mean_gradient": [1e-9, 1e-8, 0.5, 0.5], "sample": [0.7, 0.3, 0.1, 0.1]})
-    found = rule.flat_ends(ends, 1e-6)
+    found = interpolation.flat_ends(ends, 1e-6)
     assert found["flat_runs"].tolist() == [2, 0] and found["flat_sample"].tolist() == [0.3, math.inf]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from traindyn.measure import teacher
-from traindyn.studies.student_teacher import critical, deep, images, rule, students, tasks, variants
+from traindyn.studies.student_teacher import critical, deep, images, interpolation, students, tasks, variants
 
 
 def test_small_runs_of_the_trained_experiments():
@@ -65,9 +65,9 @@ def test_a_thousand_runs_start_apart():
         sgd_lr=0.05,
         flat=1e-6,
     )
-    found = rule.interpolation([0, 1], size)
+    found = interpolation.train([0, 1], size)
     assert found.index.tolist() == [0, 1] and (found["sgd_fall"] > 1).all() and (found["flat_runs"] <= 2).all()
-    assert rule.interpolation([1], size).loc[1].equals(found.loc[1])  # a seed does not depend on its neighbours
+    assert interpolation.train([1], size).loc[1].equals(found.loc[1])  # a seed does not depend on its neighbours
 
 
 def test_the_plane_by_hand():
