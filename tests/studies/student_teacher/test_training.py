@@ -176,3 +176,4 @@ def test_images_of_a_seed_do_not_depend_on_the_other_seeds():
 def test_share_is_undefined_without_either_kind():
     values, none = np.array([1.0, 2.0]), np.array([False, False])
     assert math.isnan(critical.share(values, none, ~none)) and critical.share(values, ~none, ~none) == 1
+    assert critical.share(values, none, ~none, 0.0) == 0 and math.isnan(critical.share(values, ~none, none, 0.0))

@@ -221,7 +221,7 @@ def ends(run: SimpleNamespace, loose: float, aligned: float, opposite: float = 0
     Returns:
         `fall` (peak over final eps), `worst_cosine` (of the worst teacher at the end), `bound` (largest over teachers
         and steps), `dropped`, `dropped_early` (at the end, and after a tenth of the steps), `unaligned_share` (median
-        |v||w| of unaligned students over that of aligned ones at the end; NaN if either is empty), `opposite`
+        |v||w| of unaligned students over that of aligned ones at the end; 0 if none is unaligned), `opposite`
         (teachers that end co-linear with a student only with the opposite sign).
     """
     early = int(np.argmax(run.steps >= 0.1 * run.steps[-1]))
@@ -234,15 +234,20 @@ def ends(run: SimpleNamespace, loose: float, aligned: float, opposite: float = 0
         "bound": run.bound.max(axis=(1, 2)),
         "dropped": run.dropped[:, -1],
         "dropped_early": run.dropped[:, early],
-        "unaligned_share": [share(s, n < loose, n > aligned) for n, s in zip(node, strength, strict=True)],
+        "unaligned_share": [share(s, n < loose, n > aligned, 0.0) for n, s in zip(node, strength, strict=True)],
         "opposite": (lined_up & ~covered).sum(axis=1),
     }
     return table(pd.DataFrame(found))
 
 
-def share(values: np.ndarray, some: np.ndarray, others: np.ndarray) -> float:
-    """Return the median of some values over the median of others; NaN if there are none of either."""
-    return float(np.median(values[some]) / np.median(values[others])) if some.any() and others.any() else float("nan")
+def share(values: np.ndarray, some: np.ndarray, others: np.ndarray, none: float = np.nan) -> float:
+    """Return the median of some values over the median of others; `none` if there are none of the first kind.
+
+    NaN if there are none of the second.
+    """
+    if not others.any():
+        return float("nan")
+    return float(np.median(values[some]) / np.median(values[others])) if some.any() else none
 
 
 def approach(run: SimpleNamespace) -> pd.DataFrame:
