@@ -24,7 +24,7 @@ def test_a_value_has_one_look_in_every_panel():
     assert first["5x"] == second["5x"] and second["1x"] == third["1x"]
     assert len({first["5x"], second["1x"], third["10x"]}) == 3
     legend = fig.axes[0].get_legend()
-    assert {text.get_text() for text in legend.get_texts()} == {"5x", "1x", "10x"}
+    assert [text.get_text() for text in legend.get_texts()] == ["5x", "1x", "10x"]
     for handle, text in zip(legend.get_lines(), legend.get_texts(), strict=True):
         known = {**first, **second, **third}[text.get_text()]
         assert np.allclose(to_rgb(handle.get_color()), known[0])
@@ -45,4 +45,12 @@ def test_points_follow_the_same_rule():
     fig = plots.facets(table(), "x", "y", cols="panel", hue="width", kind="points")
     colours = [{line.get_label(): line.get_color() for line in ax.get_lines()} for ax in fig.axes]
     assert colours[0]["5x"] == colours[1]["5x"] and colours[1]["1x"] == colours[2]["1x"]
+    plt.close(fig)
+
+
+def test_a_spare_panel_holds_the_legend():
+    frame = pd.concat([table(), table()[lambda t: t["panel"] == "a"].assign(panel="d")])
+    fig = plots.facets(frame, "x", "y", cols="panel", hue="width", look=plots.looks(["1x", "5x", "10x"]))
+    assert all(ax.get_legend() is None for ax in fig.axes[:4]) and not fig.axes[4].axison
+    assert [text.get_text() for text in fig.axes[4].get_legend().get_texts()] == ["1x", "5x", "10x"]
     plt.close(fig)

@@ -207,21 +207,23 @@ def facets(
             ax.set_ylabel("")
         if rows is None and index + width < len(across):
             ax.set_xlabel("")
-    for ax in axes[len(down) * len(across) :]:
-        ax.set_visible(False)
+    spare = axes[len(down) * len(across) :]
+    for ax in spare:
+        ax.set_axis_off()
     for start in range(0, len(axes), width if rows else len(axes)) if hue else ():
-        _shared_legend(axes[start : start + width] if rows else axes, hue)
+        _shared_legend(axes[start : start + width] if rows else axes, look, hue, (spare or [axes[start]])[0])
     return fig
 
 
-def _shared_legend(axes: Sequence[Axes], title: str) -> None:
-    """Name in the first of some panels what all of them show."""
+def _shared_legend(axes: Sequence[Axes], look: Mapping[Any, int], title: str, place: Axes) -> None:
+    """Name in one of some panels what all of them show, in the order of the looks."""
     named: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
+    order = [str(value) for value in look if str(value) in named]
     with style():
-        axes[0].legend(named.values(), named.keys(), title=title)
+        place.legend([named[label] for label in order], order, title=title, ncols=1 + len(order) // 8)
 
 
 def level(ax: Axes, y: float, label: str) -> None:
