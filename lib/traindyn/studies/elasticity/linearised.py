@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 
 from traindyn.compute import generator, normal
+from traindyn.evidence import table
 from traindyn.learn.models import FCN
 
 IN_DIM, DEPTH = 5, 3
@@ -32,7 +33,7 @@ def _split(flat: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: part.view_as(p) for part, (name, p) in zip(parts, like.items(), strict=True)}
 
 
-def linearised_check(seeds: Sequence[int], width: int, samples: int = 20, steps: int = 100) -> dict[str, list]:
+def linearised_check(seeds: Sequence[int], width: int, samples: int = 20, steps: int = 100) -> pd.DataFrame:
     """Check that the linearised network is Definition 6 with d = 1, and that its S_rel does not move in training.
 
     alpha(x) = f(W0, x) - <grad f(W0, x), W0> and beta(x) = grad f(W0, x). Full-batch gradient descent on half_mse with
@@ -64,7 +65,7 @@ def linearised_check(seeds: Sequence[int], width: int, samples: int = 20, steps:
         value, slope = jvp(lambda p: functional_call(net, p, (X,)), (params,), (_split(W - W0, params),))  # noqa: B023
         result["taylor"].append(float((alpha + beta @ W - value - slope).abs().max()))
         result["constancy"].append(float((ratio.amax(0) / ratio.amin(0) - 1).max()))
-    return result
+    return table(pd.DataFrame({"seed": list(seeds), **result}))
 
 
 def width_trend(
