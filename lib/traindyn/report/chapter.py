@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import atomic_path, project_root, read_json, write_json
-from traindyn.report import cards, provenance
-from traindyn.report.claims import NOT_TESTABLE, Claim, depends_on, derive, load_ledger, outcome
+from traindyn.report import cards, outputs, provenance, words
+from traindyn.report.claims import Claim, load_ledger
+from traindyn.report.columns import gather
+from traindyn.report.judge import SCHEMA, judge
+from traindyn.sizes import Experiment
 
 
 class Chapter:
@@ -60,24 +61,29 @@ class Chapter:
         self.dtype: torch.dtype = getattr(torch, self.parameters.get("precision", "float32"))
         if self.dtype == torch.float64:
             self.device = compute.float64_device(self.device)
-        compute.strict_float32()
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.seeds = [self.parameters["seed"] + i for i in range(self.parameters["n_seeds"])]
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
+        self.asked: dict[str, Experiment] = {}  # experiments whose sizes the notebook has read
         self._data: dict[str, Any] = {}
+        self._glued: set[str] = set()
 
     def generator(self, purpose: str, seed: int | None = None) -> torch.Generator:
         """Return a CPU generator for one purpose, from `seed` (the chapter's first seed if None)."""
         return compute.generator(self.seeds[0] if seed is None else seed, purpose)
 
-    def size(self, experiment: str) -> SimpleNamespace:
-        """Return the sizes of one experiment at this run's preset, as attributes.
+    def size(self, experiment: str, **changes: Any) -> Experiment:
+        """Return the sizes of one experiment at this run's preset, typed and frozen, with some of them changed.
+
+        What was asked for first is what the setting of a claim on this experiment is derived from.
 
         Raises:
-            InputError: `presets.yaml` has no such experiment.
+            InputError: no such experiment, or a change is unknown, of the wrong type or out of range.
         """
-        return SimpleNamespace(**self._sizes[choose("experiment", experiment, self._sizes)])
+        values = self._sizes[choose("experiment", experiment, self._sizes)]
+        found = parameters.sized(self.name, experiment, {**values, **changes})
+        self.asked.setdefault(experiment, found)
+        return found
 
     def uses(self, dataset: Any) -> Any:
         """Note a data set in the run's provenance and return it.
@@ -89,17 +95,17 @@ class Chapter:
         return dataset
 
     def card(self) -> None:
-        """Show what this run is: preset, seeds, precision, device, and where its source and tables are."""
-        kind = "" if self.is_preset else " (with parameters of your own)"
-        cost = parameters.load_presets(self.name)[self.preset].cost
-        display(
-            HTML(
-                f'<div class="run-card"><b>This run</b>: preset <b>{self.preset}</b>{kind}, seeds {self.seeds[0]} to '
-                f"{self.seeds[-1]}, {self.parameters.get('precision', 'float32')} on {self.device.type}; about "
-                f"{cards.number(cost.get('minutes'))} minutes on one core. Re-run it: "
-                f"<code>traindyn run {self.name} --preset {self.preset}</code>.</div>"
-            )
-        )
+        """Show what this run is: preset, seeds, precision, device, and how to make it again."""
+        run = {
+            "chapter": self.name,
+            "preset": self.preset,
+            "is_preset": self.is_preset,
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "precision": self.parameters.get("precision", "float32"),
+            "device": self.device.type,
+            "minutes": parameters.load_presets(self.name)[self.preset].cost.get("minutes"),
+        }
+        self._show({"show": "card", "run": run})
 
     def save(self, name: str, frame: pd.DataFrame) -> Path:
         """Write a table to `tables/<name>.csv` of the run's folder (rounded to 6 digits); return its path."""
@@ -145,69 +151,126 @@ class Chapter:
         if data is not None:
             self.save(name, data)
         if not self.interactive:
-            lines = [f"```{{figure}} figures/{name}.svg", f":name: fig-{self.name}-{name}", f":alt: {_line(alt)}", ""]
-            lines += [_line(caption), "```", ""]
-            if data is not None:
-                head = data.head(12).to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep="–")
-                lines += [f"````{{dropdown}} The table behind this figure: {len(data)} rows", "```{div} table-box"]
-                lines += ["```{raw} html".replace("```", "~~~"), head, "~~~", "```"]
-                lines += [f"The first rows; all of them: {{download}}`{name}.csv <tables/{name}.csv>`.", "````", ""]
-            display({"text/markdown": "\n".join(lines)}, raw=True)
+            text = outputs.figure_directive(self.name, name, caption, alt, data)
+            display({"text/markdown": text}, raw=True)
 
-    def check(
+    def archived_figure(
         self,
-        claim_id: str,
-        parts: Mapping[str, Any],
-        measured: Mapping[str, Any] | None = None,
+        name: str,
+        draw: Callable[[pd.DataFrame], Figure],
         *,
-        seeds: int | None = None,
-        stand_in: str | None = None,
-        note: str = "",
+        caption: str | Callable[[pd.DataFrame], str],
+        alt: str,
+        preset: str = "paper",
     ) -> None:
-        """Give a claim's parts their values, derive its verdict, show its card.
+        """Show the archived run's figure beside the live one, drawn by the same function from the archived table.
+
+        Nothing is shown where there is no such run or table, where this run has the same preset, and at smoke.
+
+        Args:
+            name: of the live figure, whose table is drawn.
+            draw: table -> figure.
+            caption: what is drawn, or a function of the table that says it.
+            alt: the same for one who cannot see it.
+            preset: of the archived run.
+        """
+        table = self.archived(name, preset)
+        if table is not None:
+            text = caption if isinstance(caption, str) else caption(table)
+            self.figure(f"{name}-archived", draw(table), caption=text, alt=alt, data=table)
+
+    def check(self, claim_id: str, *evidence: pd.DataFrame | Mapping[str, float], note: str = "") -> None:
+        """Give a claim its evidence, derive its verdict by the ledger's tests, show its card.
 
         Args:
             claim_id: the ledger's id, with or without the chapter's name in front.
-            parts: {part: boolean, booleans over seeds, or None where this preset does not contain it}; exactly the
-                ledger's names.
-            measured: {name: number, or list over seeds}: what the parts were compared with.
-            seeds: how many independent seeds stand behind the values; the length of the lists among `parts` and
-                `measured` if None, else the run's number of seeds.
-            stand_in: what stood in for the source's data or model, if anything did.
+            evidence: tables of numbers by seed and case, as `traindyn.evidence.table` returns them, and {name: number}
+                for numbers that do not depend on chance; a name stands in one of them only.
             note: a sentence for the reader.
 
         Raises:
-            InputError: the claim or a part is not in the ledger, or the claim was checked before.
+            InputError: the claim is not in the ledger or was checked before, or a test asks for a name that is not in
+                the evidence.
         """
-        claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
-        if claim_id not in self.claims:
-            raise InputError(f"claim '{claim_id}' is not in claims.yaml{nearest(claim_id, self.claims)}")
+        claim_id = self._id(claim_id)
         if claim_id in self.records:
             raise InputError(f"claim '{claim_id}' is checked twice")
         claim = self.claims[claim_id]
-        values = {name: outcome(value) for name, value in parts.items()}
-        numbers = {name: _plain(value) for name, value in (measured or {}).items()}
-        if seeds is None:
-            lengths = [len(value) for value in values.values() if isinstance(value, list)]
-            seeds = min(lengths) if lengths else len(self.seeds)
-        verdict, why = derive(claim, self.preset, values, seeds)
-        self.records[claim_id] = {
-            "id": claim_id,
-            "verdict": verdict,
-            "why": why,
-            "parts": values,
-            "measured": numbers,
-            "seeds": seeds,
-            "depends_on": depends_on(claim, values) if values else [],
-            "stand_in": stand_in,
-            "criterion_sha256": claim.criterion_sha256,
-            "note": note,
-        }
-        display(HTML(cards.card(claim, self.records[claim_id])))
+        self.records[claim_id] = judge(claim, gather(*evidence), self.preset, self._setting(claim), note)
+        self._show({"show": "claim", "id": claim_id}, words.verdict_line(claim, self.records[claim_id]))
+
+    def _id(self, claim_id: str) -> str:
+        claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
+        if claim_id not in self.claims:
+            raise InputError(f"claim '{claim_id}' is not in claims.yaml{nearest(claim_id, self.claims)}")
+        return claim_id
+
+    def _setting(self, claim: Claim) -> Any:
+        """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""
+        return None
+
+    def _show(self, marker: dict[str, Any], text: str = "") -> None:
+        """Show a card or a table with a marker in the output's metadata, by which staging makes it anew."""
+        html = cards.styled(cards.shown(marker, self.claims.values(), self.records))
+        plain = text or f"<{marker['show']}>"
+        display({"text/html": html, "text/plain": plain}, raw=True, metadata={"traindyn": marker})
+
+    def glue(self, name: str, value: float) -> None:
+        """Keep a number for the prose of this page, which reads it by MyST-NB's role: {glue:text}`peak:.2f`.
+
+        Args:
+            name: unique on the page.
+            value: one number.
+
+        Raises:
+            InputError: it is not one number, or the name was used before.
+        """
+        if name in self._glued:
+            raise InputError(f"glue '{name}' is used twice on this page")
+        bundle, metadata = outputs.glued(name, value)
+        self._glued.add(name)
+        display(bundle, raw=True, metadata=metadata)
+
+    def sentence(self, claim_id: str, *, holds: str, fails: str, otherwise: str = "") -> None:
+        """Show the sentence that hangs on a claim's verdict; it is chosen again when the book is staged.
+
+        Args:
+            claim_id: a claim that was checked before.
+            holds, fails: what to say where the claim holds, where it fails; MyST text is not read, TeX is.
+            otherwise: what to say where it holds with a correction or is undecided; nothing if empty.
+
+        Raises:
+            InputError: the claim is not in the ledger or was not checked yet.
+        """
+        self.verdict(claim_id)
+        said = {"holds": holds, "fails": fails, "otherwise": otherwise}
+        self._show({"show": "sentence", "id": self._id(claim_id), **said})
+
+    def slips(self) -> None:
+        """Show the errata of this chapter's ledger, each with its cell."""
+        self._show({"show": "slips"})
+
+    def differing(self) -> None:
+        """Show the claims that fail here or need a correction, with what was tried."""
+        self._show({"show": "differing"})
+
+    def summary(self, groups: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Show how this chapter's claims came out, in one sentence.
+
+        Args:
+            groups: {heading: claims} of a table above the sentence; no table if None.
+        """
+        self._show({"show": "summary", "groups": {head: list(names) for head, names in (groups or {}).items()}})
 
     def verdict(self, claim_id: str) -> str:
-        """Return the verdict of a claim that this run has checked."""
-        return self.records[claim_id if claim_id in self.records else f"{self.name}.{claim_id}"]["verdict"]
+        """Return the verdict of a claim that this run has checked.
+
+        Raises:
+            InputError: the claim is not in the ledger or was not checked yet.
+        """
+        if (claim_id := self._id(claim_id)) not in self.records:
+            raise InputError(f"claim '{claim_id}' has no verdict yet; check it in a cell above this one")
+        return self.records[claim_id]["verdict"]
 
     def verdicts(self) -> None:
         """Show the table of all verdicts and write `claims.json` and what this process knows of the run.
@@ -217,14 +280,14 @@ class Chapter:
         """
         for claim in self.claims.values():
             if claim.not_testable and claim.id not in self.records:
-                self.records[claim.id] = _untested(claim)
+                self.records[claim.id] = judge(claim, {}, self.preset)
         if missing := [claim_id for claim_id in self.claims if claim_id not in self.records]:
             raise InputError(f"the ledger has {len(missing)} claims that no cell checks: {', '.join(missing)}")
         records = [self.records[claim_id] for claim_id in self.claims]
         write_json(
             self.out / "claims.json",
             {
-                "schema": 1,
+                "schema": SCHEMA,
                 "chapter": self.name,
                 "preset": self.preset,
                 "parameters_are_preset": self.is_preset,
@@ -242,38 +305,8 @@ class Chapter:
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)
-        display(HTML(cards.verdict_table(self.claims.values(), self.records)))
+        self._show({"show": "verdicts"}, "The verdicts of this chapter: see ch.verdict_text().")
 
     def verdict_text(self) -> str:
         """Return every verdict with its numbers as text, the form that tests compare."""
         return cards.text_lines(self.claims.values(), self.records)
-
-
-def _untested(claim: Claim) -> dict[str, Any]:
-    return {
-        "id": claim.id,
-        "verdict": NOT_TESTABLE,
-        "why": claim.not_testable,
-        "parts": {},
-        "measured": {},
-        "seeds": 0,
-        "depends_on": [],
-        "stand_in": None,
-        "criterion_sha256": claim.criterion_sha256,
-        "note": "",
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return a measured value as a Python number, a string, None, or a list of numbers."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple | pd.Series):
-        return [None if item is None else float(item) for item in value]
-    return value
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

@@ -231,7 +231,7 @@ def scan(seed: int, size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:
     Returns:
         One row per setting: depth, hidden bias, output bias, input factor, critical.
     """
-    X, _ = tasks.task(seed, SimpleNamespace(**{**vars(size), "data": "rank2"}), dtype)
+    X, _ = tasks.task(seed, size, dtype)
     laws = [("none", False), ("zero", False), ("normal", False), ("zero", True)]
     rows = []
     for depth in size.depths:

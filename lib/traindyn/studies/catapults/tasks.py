@@ -60,7 +60,9 @@ def _images(name: str, classes: tuple[Any, ...], n: int, side: int, seed: int) -
     return found.X_train, found.y_train
 
 
-def task(seed: int, size: SimpleNamespace, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def task(
+    seed: int, size: SimpleNamespace, dtype: torch.dtype = torch.float64, n: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the training set of one seed: inputs (n, ...) and targets.
 
     Args:
@@ -68,14 +70,16 @@ def task(seed: int, size: SimpleNamespace, dtype: torch.dtype = torch.float64) -
         size: attributes data ("rank2" or an image set), n, dim (of rank2), classes, side; net decides whether images
             are flattened.
         dtype: of inputs and targets.
+        n: samples, if others than `size.n`.
 
     Returns:
         X (n, d) or (n, channels, h, w), and y (n,) or (n, k).
     """
+    n = size.n if n is None else n
     if size.data == "rank2":
-        X, y, _ = data.polynomial(2, size.n, size.dim, 0.1, seed, torch.float64)
+        X, y, _ = data.polynomial(2, n, size.dim, 0.1, seed, torch.float64)
     else:
-        X, y = _images(size.data, tuple(size.classes), size.n, size.side, seed)
+        X, y = _images(size.data, tuple(size.classes), n, size.side, seed)
         X = X.flatten(1) if size.net in ("fcn", "torch") else X
     return X.to(dtype), y.to(dtype)
 
@@ -89,7 +93,7 @@ def network(size: SimpleNamespace, bias: str = "none") -> Network:
     """
     choose("net", size.net, NET_NAMES)
     choose("bias", bias, BIASES)
-    X, y = task(0, SimpleNamespace(**{**vars(size), "n": 2 * max(2, len(size.classes))}))
+    X, y = task(0, size, n=4 if size.data == "rank2" else 2 * len(size.classes))
     shape, out = tuple(X.shape[1:]), 1 if y.ndim == 1 else y.shape[1]
     law = BIASES[bias]
     if size.net == "fcn":
@@ -274,7 +278,8 @@ def stand_in(size: SimpleNamespace, printed: str) -> str | None:
     if not printed:
         return None
     side = f" at {size.side}x{size.side}" if size.data != "rank2" else ""
-    return f"{NAMES.get(size.data, size.data)}{side}, {size.n} samples, width {size.width}, in place of {printed}"
+    width = f", width {size.width}" if hasattr(size, "width") else ""
+    return f"{NAMES.get(size.data, size.data)}{side}, {size.n} samples{width}, in place of {printed}"
 
 
 def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
@@ -283,8 +288,11 @@ def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
     rate, start = first["rate"], first["start"]
     changing = bool((frame.groupby("seed")["rate"].nunique() > 1).any())
     batch = f"batches of {size.batch}" if size.batch else "full batches"
-    image = f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
-    data_set = NAMES.get(size.data, size.data) + (f" in {size.dim} dimensions" if size.data == "rank2" else image)
+    data_set = NAMES.get(size.data, size.data)
+    if size.data == "rank2":
+        data_set += f" in {size.dim} dimensions"
+    else:
+        data_set += f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
     gone = sorted(frame.loc[frame["outcome"] == "diverged", "seed"].unique()) if "outcome" in frame else []
     return (
         f"{data_set[:1].upper()}{data_set[1:]}; {size.n} samples, {batch}; {NET_NAMES[size.net].format(**vars(size))}; "
@@ -293,8 +301,3 @@ def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
         f"seeds {frame['seed'].min()} to {frame['seed'].max()}"
         f"{', of which diverged: ' + ', '.join(map(str, gone)) if gone else ''}."
     )
-
-
-def variant(size: SimpleNamespace, **changes: Any) -> SimpleNamespace:
-    """Return sizes with some of them changed."""
-    return SimpleNamespace(**{**vars(size), **changes})
