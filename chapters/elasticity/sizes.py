@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from traindyn.sizes import Experiment, Scale
+from traindyn.sizes import Definition, Experiment, Scale
 
 
 class Repetitions(Experiment):
@@ -41,6 +41,20 @@ class Triplet(Residual):
     batch: int = Field(gt=0, description="samples of a batch")
     steps: Scale[int] = Field(gt=0, description="updates")
     every: int = Field(gt=0, description="steps between two looks")
+    burn_in: Definition[float] = Field(ge=0, lt=1, description="share of the training before classes are compared")
+
+
+class Onset(Triplet):
+    ahead: Definition[float] = Field(gt=1, description="multiple of the other classes' mean at which a class leads")
+    arrived: Definition[float] = Field(gt=0, le=1, description="share of its last value that counts as final accuracy")
+
+
+class Setup(Experiment):
+    """The network of the source's tables, built and pushed forward once."""
+
+    net: Literal["resnet18"] = Field("resnet18", description="ResNet-18 without normalisation")
+    side: int = Field(gt=0, description="pixels on a side")
+    outputs: int = Field(gt=0, description="outputs")
 
 
 class Regression(Experiment):
@@ -58,6 +72,12 @@ class Regression(Experiment):
     points: Scale[int] = Field(gt=1, description="points whose change is watched, half of them on a ray")
     cloud: Scale[int] = Field(gt=0, description="points of the scatter plots")
     times: list[NonNegativeInt] = Field(min_length=1, description="steps at which the scatter plots are drawn")
+    early: Definition[float] = Field(gt=0, lt=1, description="first share of the training, and its shortest window")
+    late: Definition[float] = Field(gt=0, lt=1, description="share of the training after which it is late")
+    dropped: Definition[float] = Field(
+        gt=0, le=1, description="share of the drop of the risk after which it has fallen"
+    )
+    fall: Definition[float] = Field(gt=0, lt=1, description="relative fall of S that counts")
 
 
 class Accuracy(Experiment):
@@ -105,6 +125,9 @@ class Curves(Repetitions):
     draws: Scale[int] = Field(gt=0, description="random starts")
     iterations: Scale[int] = Field(gt=0, description="steps")
     every: int = Field(gt=0, description="steps between two looks")
+    settled: Definition[float] = Field(
+        gt=0, lt=1, description="share of the drop of the loss after which it is settled"
+    )
 
 
 # closed forms: the gated model and its flow
@@ -158,6 +181,16 @@ class Count(Experiment):
     count: int = Field(gt=0, description="rays, or pairs of points")
 
 
+class Ray(Experiment):
+    times: list[NonNegativeInt] = Field(min_length=1, description="times at which the ray is drawn")
+
+
+class Panels(Experiment):
+    until: int = Field(gt=0, description="last time")
+    t_star: Definition[int] = Field(gt=0, description="start of the late phase")
+    late_from: Definition[int] = Field(gt=0, description="time from which on S should not decrease")
+
+
 class Pairs(Experiment):
     pairs: int = Field(gt=0, description="pairs of points")
 
@@ -170,7 +203,8 @@ class Paths(Experiment):
 SIZES = {
     "definition1": Definition1,
     "definition2": Residual,
-    "fig1": Triplet,
+    "setup": Setup,
+    "fig1": Onset,
     "fig2": Triplet,
     "fig13": Triplet,
     "regression": Regression,
@@ -195,6 +229,8 @@ SIZES = {
     "rays": Count,
     "pairs": Count,
     "proximity": Pairs,
+    "fig10": Ray,
+    "fig11": Panels,
     "fig12": Paths,
     "converge": Paths,
     "symmetric": Draws,

@@ -22,7 +22,7 @@ def figure10(line: pd.DataFrame) -> pd.DataFrame:
     return table(pd.DataFrame(columns).reset_index(), "time")
 
 
-def figure11(curves: pd.DataFrame, t_star: float = 500, late_from: float = 1000) -> pd.DataFrame:
+def figure11(curves: pd.DataFrame, t_star: float, late_from: float) -> pd.DataFrame:
     """Return what Figure 11 claims of a table of `example.over_time`: by panel, without seeds.
 
     Args:
@@ -72,7 +72,7 @@ def common_window(theta: float) -> dict[str, float]:
 
 
 def counterexample(theta: float) -> dict[str, float]:
-    """Return Eq. 14 for x = (1, 0, 1), x' = (0, 0, 1): steps_up (times from 200 to 3000 at which it rises) and its ends."""
+    """Return Eq. 14 for x = (1, 0, 1), x' = (0, 0, 1): steps_up (times of 200 to 3000 where it rises), and both ends."""
     t = torch.tensor([200.0, 500.0, 1000.0, 2000.0, 3000.0], dtype=torch.float64)
     x, x_prime = (torch.tensor(point, dtype=torch.float64) for point in ((1.0, 0.0, 1.0), (0.0, 0.0, 1.0)))
     s = flows.s_rel_example(t, x_prime, x, theta)

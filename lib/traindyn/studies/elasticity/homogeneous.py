@@ -132,8 +132,8 @@ def example_moments(seeds: Sequence[int], samples: int) -> pd.DataFrame:
         seeds: one sample of x ~ N(0, I_3) each, with y - alpha(x) = x_1 + 4 x_2 + 9 x_3;  samples: its size.
 
     Returns:
-        For each seed: "standard_errors_a" and "standard_errors_b", the largest distance in standard errors of a_q from (1, 4, 9) and of
-        E[beta_qq beta_pp] from the identity; "smallest_a", the smallest estimate of a_q.
+        For each seed: "standard_errors_a" and "standard_errors_b", the largest distance in standard errors of a_q from
+        (1, 4, 9) and of E[beta_qq beta_pp] from the identity; "smallest_a", the smallest estimate of a_q.
     """
     result: dict[str, list] = {"standard_errors_a": [], "standard_errors_b": [], "smallest_a": []}
     truth = torch.tensor(flows.EXAMPLE_A, dtype=torch.float64)

@@ -61,8 +61,8 @@ def flow_gap(seeds: Sequence[int], p: int, steps: int, classes: int = 3, lam: fl
         classes, lam: K and lambda_1.
 
     Returns:
-        For each seed "error_mended" and "error_printed", the largest gap to the integration with mended and with printed
-        signs, and "gradient_mended" and "gradient_printed", the largest entry of the loss gradient where they end.
+        For each seed "error_mended" and "error_printed", the largest gap to the integration with mended and with
+        printed signs, and "gradient_mended" and "gradient_printed", the largest entry of the loss gradient at their end.
     """
     data = features.moments(normal(seeds, "features", classes, 4 * p, p))
     mu = features.penalty(lam, 4 * p * classes, classes)
@@ -90,8 +90,8 @@ def eq4_gap(
         etas: step sizes;  mu: penalty coefficient, any positive number.
 
     Returns:
-        For each seed: "second_line" and "first_line", the largest relative error over draws and step sizes of the second
-        and of the printed first line; "first_line_spread", the median over draws of how much the printed first line
+        For each seed: "second_line" and "first_line", the largest relative error over draws and step sizes of the
+        second and of the printed first line; "first_line_spread", the median over draws of how much the printed first line
         changes with the step size (max/min - 1); "first_line_from_1", its largest distance from 1 at the smallest
         step size.
     """
@@ -236,7 +236,7 @@ def settling_time(curve: Tensor, share: float) -> int:
     return int(left.nonzero().max()) + 1 if left.any() else 0
 
 
-def phases(frame: pd.DataFrame, settled: float = 0.99, late: float = 1 / 3) -> pd.DataFrame:
+def phases(frame: pd.DataFrame, settled: float, late: float = 1 / 3) -> pd.DataFrame:
     """Summarise the curves of `curves`: evidence, one row for each seed and variant.
 
     Args:
@@ -278,5 +278,11 @@ def loss_link(figures: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     Columns linked and linked_log of the printed M, linked_small of the small start; cases: the figure's number.
     """
     by = {number: read.unstack("variant") for number, read in figures.items()}
-    chosen = {"linked": ("linked", "printed"), "linked_log": ("linked_log", "printed"), "linked_small": ("linked", "small_start")}
-    return stacked({n: pd.DataFrame({name: read[of] for name, of in chosen.items()}) for n, read in by.items()}, "figure")
+    chosen = {
+        "linked": ("linked", "printed"),
+        "linked_log": ("linked_log", "printed"),
+        "linked_small": ("linked", "small_start"),
+    }
+    return stacked(
+        {n: pd.DataFrame({name: read[of] for name, of in chosen.items()}) for n, read in by.items()}, "figure"
+    )

@@ -10,13 +10,7 @@ import pandas as pd
 
 from traindyn.evidence import stacked, table
 from traindyn.learn.train import Run
-from traindyn.measure.curves import first_time
 from traindyn.studies.elasticity.tables import per_seed
-
-EARLY = 50 / 2500  # the first share of the training, and the shortest window of Conjecture 1.2
-LATE = 800 / 2500  # the late phase starts at this share of the training
-DROPPED = 0.9  # the population risk has fallen once this share of its drop is done
-FALL = 0.01  # a relative fall of S that counts
 
 
 def recorded(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -32,6 +26,12 @@ def recorded(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, dict[str, np.n
 def phases(run: Run, seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Read Figures 4 and 5 and Conjecture 1.2 off a run: the numbers that the criteria ask for, one row per seed.
 
+    Args:
+        run: of `regression.regression`;  seeds: its seeds.
+        size: steps, and the definitions: early (first share of the training, and the shortest window), late (share
+            after which it is late), dropped (share of the drop of the risk after which it has fallen: t90), fall (a
+            relative fall of S that counts).
+
     Returns:
         `near_above` (share of recorded times with the near pair above the far one), `rise_share` (share of the net rise
         of mean S done when 90 % of the drop of the population risk is), `rise_at_t90` (S there minus S at the start),
@@ -41,14 +41,13 @@ def phases(run: Run, seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFram
         lowest window's maximum over the late minimum, the larger of the two pairs).
     """
     t, curves = recorded(run, seeds)
-    late, thirds, length = t >= LATE * size.steps, t >= size.steps / 3, EARLY * size.steps
+    late, thirds, length = t >= size.late * size.steps, t >= size.steps / 3, size.early * size.steps
     mean_s, risk = (curves["near"] + curves["far"]) / 2, curves["population"]
-    done = (risk[:, :1] - risk) / (risk[:, :1] - risk.min(axis=1, keepdims=True))
-    t90 = [int(np.searchsorted(t, first_time(t, row, np.nextafter(DROPPED, 0)))) for row in done]
-    rise_at_t90 = mean_s[np.arange(len(mean_s)), t90] - mean_s[:, 0]
+    dropped = risk[:, :1] - risk >= size.dropped * (risk[:, :1] - risk.min(axis=1, keepdims=True))
+    rise_at_t90 = mean_s[np.arange(len(mean_s)), dropped.argmax(axis=1)] - mean_s[:, 0]
     net_rise = mean_s[:, -1] - mean_s[:, 0]
     pool = run.arrays["pool"]
-    falls = pool[:, thirds][:, 1:] < (1 - FALL) * np.maximum.accumulate(pool[:, thirds], axis=1)[:, :-1]
+    falls = pool[:, thirds][:, 1:] < (1 - size.fall) * np.maximum.accumulate(pool[:, thirds], axis=1)[:, :-1]
     pairs = np.stack([curves["near"], curves["far"]], axis=1)  # (seed, pair, time)
     dips = [[lowest_window(t, s, length, late) / s[late].min() for s in two] for two in pairs]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -81,9 +80,11 @@ def rise(runs: Mapping[str, Run], seeds: Sequence[int], size: SimpleNamespace) -
     tables = []
     for law, run in runs.items():
         t, curves = recorded(run, seeds)
-        late, early = t >= LATE * size.steps, t <= EARLY * size.steps
+        late, early = t >= size.late * size.steps, t <= size.early * size.steps
         rows = [
-            pd.DataFrame({"seed": seed, "pair": pair, "time": t[late], f"early_{law}": s[early].mean(), f"late_{law}": s[late]})
+            pd.DataFrame(
+                {"seed": seed, "pair": pair, "time": t[late], f"early_{law}": s[early].mean(), f"late_{law}": s[late]}
+            )
             for pair in ("near", "far")
             for seed, s in zip(seeds, curves[pair], strict=True)
         ]

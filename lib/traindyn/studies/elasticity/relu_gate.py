@@ -148,8 +148,8 @@ def exact_gap(seeds: Sequence[int], n: int, pairs: int, step: float = 0.3) -> pd
         seeds, n, step: as above;  pairs: random pairs and starts at each time.
 
     Returns:
-        For each seed: "error_right" and "error_printed", the largest |S - S_direct| / max(1, S_direct) where the change at x
-        exceeds 1e-4 of the outputs; "undefined", the share of steps with no change at x; "skipped", the share of the
+        For each seed: "error_right" and "error_printed", the largest |S - S_direct| / max(1, S_direct) where the change
+        at x exceeds 1e-4 of the outputs; "undefined", the share of steps with no change at x; "skipped", the share of the
         others that are too small to be resolved.
     """
     case = _flow_pairs(seeds, n, torch.arange(10, dtype=torch.float64), pairs, 1.0, acute=False)
@@ -238,8 +238,8 @@ def figure9(seeds: Sequence[int], steps: int, batch: int, eta: float = 0.05) -> 
         seeds, steps, batch, eta: as for `gate_sgd`.
 
     Returns:
-        The curves (columns pair, run, step, s_rel, bound, resolved, relative), and for each run: "distance" (final |w - w*|),
-        "collinear_gap" (largest |S - sqrt 2| at resolved steps), "late_gap" (largest |S - bound| of the non-collinear
+        The curves (columns pair, run, step, s_rel, bound, resolved, relative), and for each run: "distance" (final
+        |w - w*|), "collinear_gap" (largest |S - sqrt 2| at resolved steps), "late_gap" (largest |S - bound| of the non-collinear
         pair at resolved steps with |w - w*| < 0.01), "departure" (largest |S/bound - 1| of the switching pair at
         resolved steps among the first 50), "undefined" (steps of the printed pair at which neither output moves) and
         "undefined_32" (the same in float32).
