@@ -26,11 +26,13 @@ jupytext: {text_representation: {extension: .md, format_name: myst}}
 kernelspec: {name: python3, display_name: Python 3, language: python}
 ---
 """
-SIZES = """from traindyn.sizes import Experiment
+SIZES = """from pydantic import Field
+
+from traindyn.sizes import Experiment
 
 
 class Figure(Experiment):
-    width: int
+    width: int = Field(gt=0)
 
 
 SIZES = {"fig-1": Figure}

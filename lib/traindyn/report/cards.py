@@ -16,7 +16,19 @@ from traindyn.report.language import parse
 from traindyn.report.templating import render, rich
 from traindyn.report.words import Record
 
-__all__ = ["card", "differing", "rich", "run_card", "sentence", "shown", "slips", "styled", "summary", "verdict_table"]
+__all__ = [
+    "card",
+    "differing",
+    "plain",
+    "rich",
+    "run_card",
+    "sentence",
+    "shown",
+    "slips",
+    "styled",
+    "summary",
+    "verdict_table",
+]
 
 
 def card(claim: Claim, record: Record) -> str:
@@ -104,7 +116,8 @@ def shown(marker: Mapping[str, Any], claims: Iterable[Claim], records: Mapping[s
     claims = list(claims)
     show = choose("what to show", marker["show"], _SHOWS)
     if show in ("claim", "sentence"):
-        claim = next(claim for claim in claims if claim.id == marker["id"])
+        known = {claim.id: claim for claim in claims}
+        claim = known[choose("claim", marker["id"], known)]
         said = {key: marker[key] for key in ("holds", "fails", "otherwise") if key in marker}
         return _SHOWS[show](claim, records[claim.id], **(said if show == "sentence" else {}))
     if show == "card":
@@ -112,6 +125,12 @@ def shown(marker: Mapping[str, Any], claims: Iterable[Claim], records: Mapping[s
     if show == "summary":
         return summary(claims, records, marker.get("groups"))
     return _SHOWS[show](claims, records)
+
+
+def plain(marker: Mapping[str, Any], claims: Iterable[Claim], records: Mapping[str, Record]) -> str:
+    """Return the text that stands for a marked output where HTML is not shown: a claim's verdict in one line."""
+    claim = next((claim for claim in claims if claim.id == marker.get("id")), None)
+    return words.verdict_line(claim, records[claim.id]) if claim else f"<{marker['show']}>"
 
 
 def styled(html: str) -> str:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import atomic_path, project_root, read_json, write_json
-from traindyn.report import cards, outputs, provenance, words
+from traindyn.report import cards, outputs, provenance
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
 from traindyn.report.judge import SCHEMA, judge
@@ -95,17 +95,17 @@ class Chapter:
         return dataset
 
     def card(self) -> None:
-        """Show what this run is: preset, seeds, precision, device, and how to make it again."""
+        """Show what this run is: preset, seeds, precision, device, and where its source and tables are."""
         run = {
             "chapter": self.name,
             "preset": self.preset,
             "is_preset": self.is_preset,
-            "seeds": [self.seeds[0], self.seeds[-1]],
+            "seeds": self.seeds,
             "precision": self.parameters.get("precision", "float32"),
             "device": self.device.type,
             "minutes": parameters.load_presets(self.name)[self.preset].cost.get("minutes"),
         }
-        self._show({"show": "card", "run": run})
+        self._show("card", run=run)
 
     def save(self, name: str, frame: pd.DataFrame) -> Path:
         """Write a table to `tables/<name>.csv` of the run's folder (rounded to 6 digits); return its path."""
@@ -197,7 +197,7 @@ class Chapter:
             raise InputError(f"claim '{claim_id}' is checked twice")
         claim = self.claims[claim_id]
         self.records[claim_id] = judge(claim, gather(*evidence), self.preset, self._setting(claim), note)
-        self._show({"show": "claim", "id": claim_id}, words.verdict_line(claim, self.records[claim_id]))
+        self._show("claim", id=claim_id)
 
     def _id(self, claim_id: str) -> str:
         claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
@@ -209,11 +209,17 @@ class Chapter:
         """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""
         return None
 
-    def _show(self, marker: dict[str, Any], text: str = "") -> None:
-        """Show a card or a table with a marker in the output's metadata, by which staging makes it anew."""
+    def _show(self, kind: str, **about: Any) -> None:
+        """Show what a marker asks for; by the marker, kept as metadata, it is made anew when the book is staged.
+
+        Args:
+            kind: claim, verdicts, differing, slips, card, sentence or summary.
+            about: what `cards.shown` needs to know besides.
+        """
+        marker = {"show": kind, **about}
         html = cards.styled(cards.shown(marker, self.claims.values(), self.records))
-        plain = text or f"<{marker['show']}>"
-        display({"text/html": html, "text/plain": plain}, raw=True, metadata={"traindyn": marker})
+        shown = {"text/html": html, "text/plain": cards.plain(marker, self.claims.values(), self.records)}
+        display(shown, raw=True, metadata={"traindyn": marker})
 
     def glue(self, name: str, value: float) -> None:
         """Keep a number for the prose of this page, which reads it by MyST-NB's role: {glue:text}`peak:.2f`.
@@ -244,15 +250,15 @@ class Chapter:
         """
         self.verdict(claim_id)
         said = {"holds": holds, "fails": fails, "otherwise": otherwise}
-        self._show({"show": "sentence", "id": self._id(claim_id), **said})
+        self._show("sentence", id=self._id(claim_id), **said)
 
     def slips(self) -> None:
         """Show the errata of this chapter's ledger, each with its cell."""
-        self._show({"show": "slips"})
+        self._show("slips")
 
     def differing(self) -> None:
         """Show the claims that fail here or need a correction, with what was tried."""
-        self._show({"show": "differing"})
+        self._show("differing")
 
     def summary(self, groups: Mapping[str, Sequence[str]] | None = None) -> None:
         """Show how this chapter's claims came out, in one sentence.
@@ -260,7 +266,7 @@ class Chapter:
         Args:
             groups: {heading: claims} of a table above the sentence; no table if None.
         """
-        self._show({"show": "summary", "groups": {head: list(names) for head, names in (groups or {}).items()}})
+        self._show("summary", groups={head: list(names) for head, names in (groups or {}).items()})
 
     def verdict(self, claim_id: str) -> str:
         """Return the verdict of a claim that this run has checked.
@@ -305,7 +311,7 @@ class Chapter:
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)
-        self._show({"show": "verdicts"}, "The verdicts of this chapter: see ch.verdict_text().")
+        self._show("verdicts")
 
     def verdict_text(self) -> str:
         """Return every verdict with its numbers as text, the form that tests compare."""

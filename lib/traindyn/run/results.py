@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from traindyn import files, parameters
+from traindyn.errors import InputError
 from traindyn.report.claims import NOT_TESTABLE, UNDECIDED, Claim, load_ledger
 from traindyn.report.columns import evidence_from_json
 from traindyn.report.judge import judge
@@ -50,9 +51,23 @@ class Findings:
 
 
 def read_outcome(folder: Path, claims: list[Claim], archived: bool = False) -> Outcome:
-    """Read the verdicts of the finished run in `folder`, judged with the ledger `claims`."""
+    """Read the verdicts of a finished run.
+
+    Args:
+        folder: the run's folder.
+        claims: the present ledger, with which its evidence is judged.
+        archived: whether it comes from `data/results/`; such a run may lack claims.
+
+    Raises:
+        InputError: the run lacks a claim, or a number that a test asks for.
+    """
     found, about = (files.read_json(folder / name) for name in ("claims.json", "provenance.json"))
-    return Outcome(found["preset"], archived, found["parameters_are_preset"], records(found, claims), about)
+    judged = records(found, claims)
+    if not archived and (missing := [claim.id for claim in claims if claim.id not in judged]):
+        raise InputError(
+            f"the ledger has claims that the run in {folder} did not check: {', '.join(missing)}; run it again"
+        )
+    return Outcome(found["preset"], archived, found["parameters_are_preset"], judged, about)
 
 
 def records(found: Mapping[str, Any], claims: list[Claim]) -> dict[str, dict[str, Any]]:
@@ -66,12 +81,17 @@ def records(found: Mapping[str, Any], claims: list[Claim]) -> dict[str, dict[str
     stored = {record["id"]: record for record in found["claims"] if record["id"] in known}
     if found.get("schema", 1) < 2:
         return {name: {**record, "earlier": True} for name, record in stored.items()}
-    return {name: _judged(known[name], record, found["preset"]) for name, record in stored.items()}
+    judged = {name: _judged(known[name], record, found["preset"]) for name, record in stored.items()}
+    untested = {name: claim for name, claim in known.items() if claim.not_testable and name not in judged}
+    return judged | {name: judge(claim, {}, found["preset"]) for name, claim in untested.items()}
 
 
 def _judged(claim: Claim, stored: Mapping[str, Any], preset: str) -> dict[str, Any]:
     evidence = evidence_from_json(stored["evidence"])
-    record = judge(claim, evidence, preset, stored["setting"], stored.get("note", ""))
+    try:
+        record = judge(claim, evidence, preset, stored["setting"], stored.get("note", ""))
+    except InputError as error:
+        raise InputError(f"{error}; the criterion asks for what this run did not keep, run it again") from error
     return {**record, "changed": stored["criterion_sha256"] != claim.criterion_sha256}
 
 

@@ -15,8 +15,7 @@ import yaml
 
 from traindyn import files, parameters
 from traindyn.errors import InputError
-from traindyn.report import cards, templating, words
-from traindyn.report.words import Record
+from traindyn.report import cards, templating
 from traindyn.run import render, results
 
 
@@ -89,15 +88,11 @@ def _render_again(output: nbformat.NotebookNode, found: results.Findings) -> Non
     marker = (output.get("metadata") or {}).get("traindyn")
     if not marker:
         return
-    records: dict[str, Record] = dict(found.outcomes[0].records)
-    html = cards.shown(marker, found.claims, records)
-    output["data"] = {"text/html": html, "text/plain": plain(marker, found, records)}
-
-
-def plain(marker: dict[str, str], found: results.Findings, records: dict[str, Record]) -> str:
-    """Return the text that stands for a marked output where HTML is not shown."""
-    claim = next((claim for claim in found.claims if claim.id == marker.get("id")), None)
-    return words.verdict_line(claim, records[claim.id]) if claim else f"<{marker['show']}>"
+    records = found.outcomes[0].records
+    output["data"] = {
+        "text/html": cards.shown(marker, found.claims, records),
+        "text/plain": cards.plain(marker, found.claims, records),
+    }
 
 
 def staged_config(path: Path, preset: str) -> str:
