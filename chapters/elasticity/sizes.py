@@ -14,7 +14,7 @@ class Repetitions(Experiment):
 # networks
 
 
-class Definition1(Experiment):
+class Definition1(Repetitions):
     net: Literal["fcn"] = "fcn"
     in_dim: Scale[int] = Field(gt=0, description="inputs")
     width: Scale[int] = Field(gt=0, description="hidden units")
@@ -34,6 +34,10 @@ class Residual(Experiment):
     blocks: Scale[list[PositiveInt]] = Field(min_length=1, description="residual blocks of each group")
     k: Scale[int] = Field(gt=0, description="points of each class")
     lr: float = Field(gt=0, description="step size")
+
+
+class Initial(Residual, Repetitions):
+    """The same at its initial weights."""
 
 
 class Triplet(Residual):
@@ -57,10 +61,9 @@ class Setup(Experiment):
     outputs: int = Field(gt=0, description="outputs")
 
 
-class Regression(Experiment):
+class Regression(Repetitions):
     net: Literal["fcn"] = "fcn"
     optimizer: Literal["adam"] = "adam"
-    seeds: int = Field(gt=0, description="independent repetitions")
     in_dim: Scale[int] = Field(gt=0, description="inputs")
     width: Scale[int] = Field(gt=0, description="hidden units")
     depth: int = Field(gt=1, description="layers")
@@ -80,7 +83,7 @@ class Regression(Experiment):
     fall: Definition[float] = Field(gt=0, lt=1, description="relative fall of S that counts")
 
 
-class Accuracy(Experiment):
+class Accuracy(Repetitions):
     net: Literal["resnet"] = Field("resnet", description="residual network without normalisation")
     optimizer: Literal["adam"] = "adam"
     data: list[str] = Field(description="sets of images")
@@ -110,10 +113,12 @@ class FeatureFlow(Experiment):
 class Eq4(Experiment):
     draws: int = Field(gt=0, description="random instances")
     p: int = Field(gt=0, description="features")
+    etas: list[float] = Field(min_length=2, description="sizes of the fictitious step")
 
 
 class Movement(Experiment):
     p: Scale[list[PositiveInt]] = Field(min_length=1, description="features")
+    dim: Scale[int] = Field(gt=0, description="inputs")
     per_class: Scale[int] = Field(gt=0, description="samples of each class")
     draws: Scale[int] = Field(gt=0, description="random starts")
 
@@ -134,8 +139,9 @@ class Curves(Repetitions):
 
 
 class ModifiedSgd(Repetitions):
-    n: int = Field(gt=1, description="units")
+    n: int = Field(gt=1, description="inputs")
     steps: Scale[int] = Field(gt=0, description="updates")
+    eta: float = Field(gt=0, description="step size")
 
 
 class GateFlow(Experiment):
@@ -145,14 +151,16 @@ class GateFlow(Experiment):
 
 
 class Gate(Experiment):
+    n: int = Field(gt=1, description="inputs")
     draws: Scale[int] = Field(gt=0, description="random instances")
     pairs: Scale[int] = Field(gt=0, description="pairs of points")
 
 
-class Figure9(Experiment):
-    runs: int = Field(gt=0, description="independent runs")
+class Figure9(Repetitions):
+    n: Literal[10] = Field(10, description="inputs")
     steps: Scale[int] = Field(gt=0, description="updates")
     batch: int = Field(gt=0, description="samples of a batch")
+    eta: float = Field(gt=0, description="step size")
 
 
 class Linearised(Experiment):
@@ -202,7 +210,7 @@ class Paths(Experiment):
 
 SIZES = {
     "definition1": Definition1,
-    "definition2": Residual,
+    "definition2": Initial,
     "setup": Setup,
     "fig1": Onset,
     "fig2": Triplet,

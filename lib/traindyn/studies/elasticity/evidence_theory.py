@@ -72,7 +72,7 @@ def common_window(theta: float) -> dict[str, float]:
 
 
 def counterexample(theta: float) -> dict[str, float]:
-    """Return Eq. 14 for x = (1, 0, 1), x' = (0, 0, 1): steps_up (times of 200 to 3000 where it rises), and both ends."""
+    """Return Eq. 14 for x = (1, 0, 1), x' = (0, 0, 1): steps_up (times up to 3000 where it rises), both ends."""
     t = torch.tensor([200.0, 500.0, 1000.0, 2000.0, 3000.0], dtype=torch.float64)
     x, x_prime = (torch.tensor(point, dtype=torch.float64) for point in ((1.0, 0.0, 1.0), (0.0, 0.0, 1.0)))
     s = flows.s_rel_example(t, x_prime, x, theta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -116,6 +117,17 @@ def tidy(run: Run, seeds: list[int], classes: list[Any]) -> pd.DataFrame:
     frame = pd.concat(rows, ignore_index=True)
     same = frame["class of x'"] == frame["sampled class"]
     return frame.assign(kind=np.where(same, "same class", "other class"))
+
+
+def own_and_other(frame: pd.DataFrame, statistic: str) -> pd.DataFrame:
+    """Return one statistic of `tidy` as means over the same and over the other classes, by seed and step."""
+    chosen = frame[frame["statistic"] == statistic]
+    return chosen.groupby(["kind", "seed", "step"], sort=False, as_index=False)["value"].mean()
+
+
+def joined(experiments: Mapping[str, Experiment]) -> pd.DataFrame:
+    """Return the tables of several experiments as one, with a column `run` that names them."""
+    return pd.concat([found.frame.assign(run=name) for name, found in experiments.items()], ignore_index=True)
 
 
 def caption(what: str, size: SimpleNamespace, found: Experiment, statistic: str) -> str:

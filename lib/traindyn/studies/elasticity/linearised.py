@@ -79,7 +79,7 @@ def width_trend(
         seeds, samples, steps: as there;  widths: hidden widths;  records: readings of S, equally spaced.
 
     Returns:
-        Columns seed, width, movement: the median over pairs of max/min of S = |K(x', x)| / K(x, x) over training.
+        Evidence by seed and width: movement, the median over pairs of max/min of S = |K(x', x)| / K(x, x) in training.
     """
     rows = []
     for seed in seeds:
@@ -103,4 +103,4 @@ def width_trend(
             movement = ratio.amax(0) / ratio.amin(0)
             off = ~torch.eye(samples, dtype=torch.bool)
             rows.append({"seed": seed, "width": width, "movement": float(movement[off].median())})
-    return pd.DataFrame(rows)
+    return table(pd.DataFrame(rows), "width")

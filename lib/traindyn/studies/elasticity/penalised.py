@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def flow_gap(seeds: Sequence[int], p: int, steps: int, classes: int = 3, lam: fl
 
     Returns:
         For each seed "error_mended" and "error_printed", the largest gap to the integration with mended and with
-        printed signs, and "gradient_mended" and "gradient_printed", the largest entry of the loss gradient at their end.
+        printed signs, and "gradient_mended" and "gradient_printed", the largest entry of the loss gradient there.
     """
     data = features.moments(normal(seeds, "features", classes, 4 * p, p))
     mu = features.penalty(lam, 4 * p * classes, classes)
@@ -91,8 +92,8 @@ def eq4_gap(
 
     Returns:
         For each seed: "second_line" and "first_line", the largest relative error over draws and step sizes of the
-        second and of the printed first line; "first_line_spread", the median over draws of how much the printed first line
-        changes with the step size (max/min - 1); "first_line_from_1", its largest distance from 1 at the smallest
+        second and of the printed first line; "first_line_spread", the median over draws of how much the printed first
+        line changes with the step size (max/min - 1); "first_line_from_1", its largest distance from 1 at the smallest
         step size.
     """
     W = starts(seeds, "weights", draws, classes, p)
@@ -126,44 +127,44 @@ def random_features(seed: int, p: int, dim: int, per_class: int) -> Tensor:
     return torch.relu(x @ normal([seed], "layer", p, dim)[0].T)
 
 
-def curves(
-    seeds: Sequence[int],
-    p: int,
-    dim: int,
-    per_class: int,
-    draws: int,
-    iterations: int,
-    every: int,
-    lam: float = 1.0,
-    theta: float = 0.001,
-) -> pd.DataFrame:
+def curves(seeds: Sequence[int], size: SimpleNamespace, lam: float = 1.0, theta: float = 0.001) -> pd.DataFrame:
     """Return S_rel (Eq. 4) and the loss (Eq. 3) along the flow of Definition 4 on the features of Section 3.1.
 
     The pair is the first training point of each class: x in class 1 is sampled, x' in
     class 2 is watched. Both quantities are averages over the starts.
 
     Args:
-        seeds: data, random layer and starts;  p, dim, per_class: sizes of the features;  draws: starts for each seed.
-        iterations, every: the flow is read at t = 0, every, 2 every, ..., iterations.
+        seeds: data, random layer and starts.
+        size: p, dim, per_class (sizes of the features), draws (starts for each seed), iterations, every (the flow is
+            read at t = 0, every, 2 every, ..., iterations).
         lam, theta: lambda_1 and the time scale of the flow.
 
     Returns:
         Columns seed, variant (one of `VARIANTS`), iteration, s_rel, loss.
     """
-    times = torch.arange(0, iterations + 1, every, dtype=torch.float64)
+    times = torch.arange(0, size.iterations + 1, size.every, dtype=torch.float64)
     frames = []
     for seed in seeds:
-        h = random_features(seed, p, dim, per_class)
+        h = random_features(seed, size.p, size.dim, size.per_class)
         flow = features.FeatureFlow(features.moments(h))
         x, x_prime = h[0, 0], h[1, 0]
-        W0 = starts([seed], "weights", draws, 2, p)[0]
+        W0 = starts([seed], "weights", size.draws, 2, size.p)[0]
         for variant, (reading, sign, scale) in VARIANTS.items():
-            mu = features.penalty(lam, 2 * per_class, 2, reading)
+            mu = features.penalty(lam, 2 * size.per_class, 2, reading)
             out, loss = flow.outputs_and_loss(scale * W0, torch.stack([x, x_prime]), mu, lam, theta, times, sign)
             s = features.s_rel(out[..., 0, :], out[..., 1, :], x @ x_prime, x @ x, 0, mu)
             columns = {"iteration": times.long().numpy(), "s_rel": s.mean(-1).numpy(), "loss": loss.mean(-1).numpy()}
             frames.append(pd.DataFrame({"seed": seed, "variant": variant, **columns}))
     return pd.concat(frames, ignore_index=True)
+
+
+def caption(number: int, size: SimpleNamespace) -> str:
+    """Return what the figure of one of Figures 6 to 8 draws."""
+    return (
+        f"As Figure {number} of the source: $p={size.p}$, dim $={size.dim}$, mean of {size.draws} starts for each of "
+        f"{size.seeds} seeds. Loss and $S$ with the printed $M$ and standard normal starts, then $S$ with the "
+        "factor of Eq. 3, and with starts a thousand times smaller. $S$ is divided by its last value."
+    )
 
 
 def thin(frame: pd.DataFrame, points: int = 120) -> pd.DataFrame:

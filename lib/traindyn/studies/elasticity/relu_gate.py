@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -113,6 +114,14 @@ def lemma_violations(seeds: Sequence[int], n: int, draws: int, step: float = 0.1
     return per_seed(seeds, shares)
 
 
+def growing_product(times: Sequence[float]) -> pd.DataFrame:
+    """Return, for v(t) = exp(-M t) (1, -1) with M = diag(1, 2), its inner product with (1, 1) and its norm: by t."""
+    t = torch.tensor(times, dtype=torch.float64)
+    M = torch.diag(torch.tensor([1.0, 2.0], dtype=t.dtype))
+    v = relax(M, 1.0, torch.tensor([[1.0, -1.0]], dtype=t.dtype), t)[:, 0]
+    return pd.DataFrame({"t": t, "inner product": v.sum(-1), "norm": v.norm(dim=-1)})
+
+
 def late_bound_check(seeds: Sequence[int], n: int, pairs: int, step: float = 0.1) -> pd.DataFrame:
     """Check the lower bound of Theorem 4.3 at late times (beta t = 30, 40) and count what happens early (0 to 3).
 
@@ -149,8 +158,8 @@ def exact_gap(seeds: Sequence[int], n: int, pairs: int, step: float = 0.3) -> pd
 
     Returns:
         For each seed: "error_right" and "error_printed", the largest |S - S_direct| / max(1, S_direct) where the change
-        at x exceeds 1e-4 of the outputs; "undefined", the share of steps with no change at x; "skipped", the share of the
-        others that are too small to be resolved.
+        at x exceeds 1e-4 of the outputs; "undefined", the share of steps with no change at x; "skipped", the share of
+        the others that are too small to be resolved.
     """
     case = _flow_pairs(seeds, n, torch.arange(10, dtype=torch.float64), pairs, 1.0, acute=False)
     above, below, output = _direct(case, step)
@@ -239,9 +248,9 @@ def figure9(seeds: Sequence[int], steps: int, batch: int, eta: float = 0.05) -> 
 
     Returns:
         The curves (columns pair, run, step, s_rel, bound, resolved, relative), and for each run: "distance" (final
-        |w - w*|), "collinear_gap" (largest |S - sqrt 2| at resolved steps), "late_gap" (largest |S - bound| of the non-collinear
-        pair at resolved steps with |w - w*| < 0.01), "departure" (largest |S/bound - 1| of the switching pair at
-        resolved steps among the first 50), "undefined" (steps of the printed pair at which neither output moves) and
+        |w - w*|), "collinear_gap" (largest |S - sqrt 2| at resolved steps), "late_gap" (largest |S - bound| of the
+        non-collinear pair at resolved steps with |w - w*| < 0.01), "departure" (largest |S/bound - 1| of the switching
+        pair at resolved steps among the first 50), "undefined" (steps of the printed pair at which neither output moves) and
         "undefined_32" (the same in float32).
     """
     paths = {dtype: gate_sgd(seeds, steps, batch, eta, dtype=dtype) for dtype in (torch.float64, torch.float32)}
@@ -275,3 +284,13 @@ def figure9(seeds: Sequence[int], steps: int, batch: int, eta: float = 0.05) -> 
         "undefined_32": undefined[1].tolist(),
     }
     return pd.concat(frames, ignore_index=True), per_seed(seeds, columns)
+
+
+def caption(size: SimpleNamespace) -> str:
+    """Return what the figure of `figure9` draws: attribute seeds of `size`."""
+    return (
+        f"$S$ relative to $|\\langle x,x'\\rangle|/\\lVert x\\rVert^2$ over the first steps of {size.seeds} SGD "
+        "runs on a ReLU gate. Left: the source's pair in single precision, all steps, where only rounding can move it. "
+        "Middle and right, in double precision at resolved steps: $x'=(20,0,20,0,\\dots)$, and a pair whose gate at "
+        "$x'$ is closed at the start."
+    )
