@@ -36,7 +36,7 @@ def said(test, *tables, quorum=None):
     return evaluate(test, gather(*tables), quorum).outcome
 
 
-# the twelve parts that the description of the language gives as examples: test, quorum, tables that meet it, that do not
+# twelve parts of the ledgers: test, quorum, tables that meet it, tables that do not
 PAIR = pd.DataFrame({"seed": [1, 1, 2, 2, 3, 3], "network": ["rank2", "rank5"] * 3})
 TWELVE = [
     ("peak >= 1.3", None, [seeds(peak=[1.3, 4, INF])], [seeds(peak=[1.2, 4, 5])]),

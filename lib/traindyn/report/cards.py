@@ -215,4 +215,4 @@ def deciding_values(claim: Claim, record: Record) -> dict[str, Any]:
 def coarse_parts(claim: Claim) -> set[str]:
     """Return the names whose numbers rounding rules: those in `coarse`, and parts whose tests ask for one of them."""
     coarse = set(claim.coarse)
-    return coarse | {part.name for part in claim.parts if part.test and coarse & set(parse(part.test).names)}
+    return coarse | {part.name for part in claim.parts if coarse & set(parse(part.test).names)}

@@ -7,13 +7,12 @@ from dataclasses import asdict, is_dataclass, replace
 from typing import Any
 
 from traindyn.errors import InputError
-from traindyn.report.claims import CORRECTED, FAILS, HOLDS, NOT_TESTABLE, UNDECIDED, Claim
+from traindyn.report.claims import CORRECTED, FAILS, HOLDS, NOT_TESTABLE, UNDECIDED, Claim, Part
 from traindyn.report.close import moved
 from traindyn.report.columns import Evidence, evidence_to_json, number_to_json
 from traindyn.report.criteria import Outcome, evaluate, parse
 
 SCHEMA = 2
-NO_TEST = Outcome(None, reason="it has no test")
 
 
 def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, note: str = "") -> dict[str, Any]:
@@ -99,9 +98,7 @@ def depends_on(claim: Claim, outcomes: Mapping[str, Outcome]) -> list[str]:
     return list(dict.fromkeys(differing))
 
 
-def _outcome(claim: Claim, part: Any, evidence: Evidence) -> Outcome:
-    if part.test is None:
-        return NO_TEST
+def _outcome(claim: Claim, part: Part, evidence: Evidence) -> Outcome:
     try:
         return evaluate(part.test, evidence, part.quorum)
     except InputError as error:
@@ -109,11 +106,11 @@ def _outcome(claim: Claim, part: Any, evidence: Evidence) -> Outcome:
 
 
 def _is_close(
-    claim: Claim, part: Any, evidence: Evidence, preset: str, outcomes: Mapping[str, Outcome], verdict: str
+    claim: Claim, part: Part, evidence: Evidence, preset: str, outcomes: Mapping[str, Outcome], verdict: str
 ) -> bool:
     """Return whether the verdict hangs on one part's margin below 1, or on a tenth of one of its numbers."""
     found = outcomes[part.name]
-    if part.test is None or found.outcome is None or verdict in (UNDECIDED, NOT_TESTABLE):
+    if found.outcome is None or verdict in (UNDECIDED, NOT_TESTABLE):
         return False
 
     def changes(outcome: bool | None) -> bool:
