@@ -250,7 +250,7 @@ def figure9(seeds: Sequence[int], steps: int, batch: int, eta: float = 0.05) -> 
         The curves (columns pair, run, step, s_rel, bound, resolved, relative), and for each run: "distance" (final
         |w - w*|), "collinear_gap" (largest |S - sqrt 2| at resolved steps), "late_gap" (largest |S - bound| of the
         non-collinear pair at resolved steps with |w - w*| < 0.01), "departure" (largest |S/bound - 1| of the switching
-        pair at resolved steps among the first 50), "undefined" (steps of the printed pair at which neither output moves) and
+        pair at resolved steps among the first 50), "undefined" (steps at which the printed pair stays put),
         "undefined_32" (the same in float32).
     """
     paths = {dtype: gate_sgd(seeds, steps, batch, eta, dtype=dtype) for dtype in (torch.float64, torch.float32)}
