@@ -196,7 +196,9 @@ class Chapter:
         if claim_id in self.records:
             raise InputError(f"claim '{claim_id}' is checked twice")
         claim = self.claims[claim_id]
-        self.records[claim_id] = judge(claim, gather(*evidence), self.preset, self._setting(claim), note)
+        self.records[claim_id] = judge(
+            claim, gather(*evidence), self.preset, self._setting(claim), note, self._definitions(claim)
+        )
         self._show("claim", id=claim_id)
 
     def _id(self, claim_id: str) -> str:
@@ -204,6 +206,21 @@ class Chapter:
         if claim_id not in self.claims:
             raise InputError(f"claim '{claim_id}' is not in claims.yaml{nearest(claim_id, self.claims)}")
         return claim_id
+
+    def _definitions(self, claim: Claim) -> dict[str, Any]:
+        """Return the values of the sizes by which a claim's criterion calls something a spike, aligned, converged.
+
+        Raises:
+            InputError: the ledger names a definition that is not a size.
+        """
+        found = {}
+        for name in claim.definitions:
+            experiment, _, key = name.partition(".")
+            if key not in self._sizes.get(experiment, {}):
+                raise InputError(f"claim '{claim.id}': the definition '{name}' is not a size of this chapter")
+            asked = self.asked.get(experiment)
+            found[name] = self._sizes[experiment][key] if asked is None else getattr(asked, key)
+        return found
 
     def _setting(self, claim: Claim) -> Any:
         """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""

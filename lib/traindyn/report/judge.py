@@ -15,7 +15,14 @@ from traindyn.report.criteria import Outcome, evaluate, parse
 SCHEMA = 2
 
 
-def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, note: str = "") -> dict[str, Any]:
+def judge(
+    claim: Claim,
+    evidence: Evidence,
+    preset: str,
+    setting: Any = None,
+    note: str = "",
+    definitions: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Derive a claim's verdict from the numbers of a run.
 
     All deciding printed parts true: holds. A printed part false and every deciding corrected or weaker part true:
@@ -28,6 +35,7 @@ def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, no
         preset: smoke, laptop or paper.
         setting: in what setting the run was made: a mapping or dataclass with word, differs and open.
         note: a sentence for the reader, kept as it is.
+        definitions: the values that the claim's definitions had in the run; kept as they are.
 
     Returns:
         The claim's entry of `claims.json`.
@@ -52,8 +60,18 @@ def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, no
         "close": any(closeness.values()),
         "depends_on": depends_on(claim, outcomes),
         "criterion_sha256": claim.criterion_sha256,
+        "definitions": dict(definitions or {}),
         "note": note,
     }
+
+
+def verdict_of(claim: Claim, evidence: Evidence, preset: str) -> str:
+    """Return a claim's verdict alone, as `judge` derives it.
+
+    Raises:
+        InputError: as in `judge`.
+    """
+    return derive(claim, preset, {part.name: _outcome(claim, part, evidence) for part in claim.parts})[0]
 
 
 def derive(claim: Claim, preset: str, outcomes: Mapping[str, Outcome]) -> tuple[str, str]:
