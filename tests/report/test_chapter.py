@@ -23,7 +23,8 @@ FRAME = pd.DataFrame({"step": [0, 1, 2] * 2, "w": [1.0, 0.5, 0.25, 1.0, 0.4, 0.2
 def shown(monkeypatch):
     """Collects what the chapter displays."""
     seen = []
-    monkeypatch.setattr("traindyn.report.chapter.display", lambda value, **_: seen.append(value))
+    for module in ("chapter", "figures"):
+        monkeypatch.setattr(f"traindyn.report.{module}.display", lambda value, **_: seen.append(value))
     return seen
 
 
