@@ -74,7 +74,7 @@ class Regression(Repetitions):
     every: int = Field(gt=0, description="steps between two looks")
     points: Scale[int] = Field(gt=1, description="points whose change is watched, half of them on a ray")
     cloud: Scale[int] = Field(gt=0, description="points of the scatter plots")
-    times: list[NonNegativeInt] = Field(min_length=1, description="steps at which the scatter plots are drawn")
+    times: Scale[list[NonNegativeInt]] = Field(min_length=1, description="steps at which the scatter plots are drawn")
     early: Definition[float] = Field(gt=0, lt=1, description="first share of the training, and its shortest window")
     late: Definition[float] = Field(gt=0, lt=1, description="share of the training after which it is late")
     dropped: Definition[float] = Field(
@@ -194,7 +194,7 @@ class Ray(Experiment):
 
 
 class Panels(Experiment):
-    until: int = Field(gt=0, description="last time")
+    until: Scale[int] = Field(gt=0, description="last time")
     t_star: Definition[int] = Field(gt=0, description="start of the late phase")
     late_from: Definition[int] = Field(gt=0, description="time from which on S should not decrease")
 
