@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jupytext
-
 from traindyn import presets, sizes
-from traindyn.errors import InputError, choose, nearest
+from traindyn.errors import InputError, choose, import_extra, nearest
 from traindyn.files import project_root
 from traindyn.presets import PRESETS, Preset
 
@@ -125,7 +123,7 @@ def declared(path: str | Path) -> dict[str, Parameter]:
             whose default fits its type and range.
     """
     path = Path(path)
-    cells = [cell for cell in jupytext.read(path).cells if is_parameters(cell)]
+    cells = [cell for cell in import_extra("jupytext", "reading a chapter").read(path).cells if is_parameters(cell)]
     if len(cells) != 1:
         raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters'; expected one")
     text = cells[0].source
@@ -254,7 +252,7 @@ def resolve(chapter: str, preset: str = "laptop", overrides: Sequence[str] | Map
             model = experiments[choose("experiment", experiment, experiments)]
             choose(f"size of '{experiment}'", key, model.model_fields)
             value = sizes.from_text(model, key, value) if isinstance(value, str) else value
-            changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "parameter")
+            changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "sizes of this run")
             own[experiment] = changed.model_dump()
         else:
             parameters |= validate(known, {name: value})

@@ -119,6 +119,8 @@ def checked(model: type[Experiment], values: Mapping[str, Any], name: str, where
         return model.model_validate(dict(values))
     except ValidationError as error:
         raise InputError(_line(model, error.errors(), name, where)) from error
+    except TypeError as error:  # a range that does not fit its type
+        raise InputError(f"sizes.py, class {model.__name__}: {error}") from error
 
 
 def check_one(model: type[Experiment], key: str, value: Any, name: str, where: str) -> None:
