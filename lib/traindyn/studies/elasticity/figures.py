@@ -69,7 +69,9 @@ def features(shown: pd.DataFrame) -> Figure:
         if ax is axes[0]:
             plots.curves(ax, of, "iteration", "loss", log="xy", ylabel="loss, Eq. 3", legend="seed", **common)
         else:
-            plots.curves(ax, of, "iteration", "relative", log="x", ylabel=r"$S(t)/S(end)$", legend=False, **common)
+            plots.curves(
+                ax, of, "iteration", "relative", log="x", ylabel=r"$S(t)\,/\,S(\mathrm{end})$", legend=False, **common
+            )
     axes[2].set_ylim(axes[1].get_ylim())  # the same scale, so that flat looks flat
     return fig
 
