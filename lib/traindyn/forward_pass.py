@@ -7,7 +7,7 @@ a forward pass may not depend on chance or on lower precision around it, and wha
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -39,14 +39,28 @@ def call_with(model: nn.Module, tensors: Mapping[str, Tensor], *args: Any) -> An
         tensors: by the name of the parameter or buffer, any of its names; tied ones follow.
         args: inputs of the network.
     """
+    return functional_call(
+        model, {place: tensors[name] for place, name in places(model, tensors)}, args, tie_weights=False
+    )
+
+
+def places(model: nn.Module, names: Collection[str]) -> list[tuple[str, str]]:
+    """Return every place of a network where a named parameter or buffer is stored, each once, with that name.
+
+    A module under two names is one place; tied weights are several.
+
+    Args:
+        model: the network.
+        names: of parameters and buffers, any of their names.
+    """
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    replaced = {id(old): tensors[name] for name, old in named if name in tensors}
-    places = {}
+    called = {id(tensor): name for name, tensor in named if name in names}
+    found = []
     for prefix, module in model.named_modules():
-        for name, old in [*module._parameters.items(), *module._buffers.items()]:
-            if id(old) in replaced:
-                places[f"{prefix}.{name}" if prefix else name] = replaced[id(old)]
-    return functional_call(model, places, args, tie_weights=False)
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if id(tensor) in called:
+                found.append((f"{prefix}.{name}" if prefix else name, called[id(tensor)]))
+    return found
 
 
 def check_module(model: nn.Module) -> None:

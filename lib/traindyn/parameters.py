@@ -188,8 +188,21 @@ def with_values(cell: str, values: Mapping[str, Any]) -> str:
 
 
 def models(chapter: str) -> dict[str, type[sizes.Experiment]]:
-    """Return the experiments that a chapter's `sizes.py` declares: {name: class of its sizes}."""
-    return sizes.models(source(chapter).parent)
+    """Return the experiments that a chapter's `sizes.py` declares: {name: class of its sizes}.
+
+    A chapter without that file, a draft say, has classes guessed from its presets.
+    """
+    folder = source(chapter).parent
+    if found := sizes.models(folder):
+        return found
+    raw = presets.read(folder / "presets.yaml")
+    return sizes.inferred(
+        {
+            name: {**raw["base"].get(name, {}), **(values or {})}
+            for name, values in (raw[preset].get("sizes") or {}).items()
+        }
+        for preset in PRESETS
+    )
 
 
 def load_presets(chapter: str) -> dict[str, Preset]:

@@ -28,7 +28,6 @@ def _check(model: Callable[[Tensor], Tensor], X: Tensor) -> None:
                     f"model: '{name}' is batch normalisation in training mode, where one sample's output depends on "
                     "the others; call model.eval() first"
                 )
-        try_out(model, X[[0, -1]].detach())
 
 
 def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = None) -> Tensor:
@@ -55,6 +54,8 @@ def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = No
     _check(model, X)
     X, given = plain(X), model
     outputs(model, X)
+    if isinstance(model, nn.Module):
+        try_out(model, X[[0, -1]])
     model = usable(model)
     d = math.prod(X.shape[1:])
     size = chunk or chunk_size(d * X.element_size() * _ACTIVATIONS_PER_INPUT, len(X), X.device)
