@@ -7,7 +7,7 @@ a forward pass may not depend on chance or on lower precision around it, and wha
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from traindyn.compute import seeded, strict_float32
 from traindyn.errors import InputError
 
 COUPLED = (
@@ -38,14 +39,28 @@ def call_with(model: nn.Module, tensors: Mapping[str, Tensor], *args: Any) -> An
         tensors: by the name of the parameter or buffer, any of its names; tied ones follow.
         args: inputs of the network.
     """
+    return functional_call(
+        model, {place: tensors[name] for place, name in places(model, tensors)}, args, tie_weights=False
+    )
+
+
+def places(model: nn.Module, names: Collection[str]) -> list[tuple[str, str]]:
+    """Return every place of a network where a named parameter or buffer is stored, each once, with that name.
+
+    A module under two names is one place; tied weights are several.
+
+    Args:
+        model: the network.
+        names: of parameters and buffers, any of their names.
+    """
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    replaced = {id(old): tensors[name] for name, old in named if name in tensors}
-    places = {}
+    called = {id(tensor): name for name, tensor in named if name in names}
+    found = []
     for prefix, module in model.named_modules():
-        for name, old in [*module._parameters.items(), *module._buffers.items()]:
-            if id(old) in replaced:
-                places[f"{prefix}.{name}" if prefix else name] = replaced[id(old)]
-    return functional_call(model, places, args, tie_weights=False)
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if id(tensor) in called:
+                found.append((f"{prefix}.{name}" if prefix else name, called[id(tensor)]))
+    return found
 
 
 def check_module(model: nn.Module) -> None:
@@ -83,6 +98,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         with ExitStack() as stack:
             for kind in {"cpu", *(device.type for device in devices)}:
                 stack.enter_context(torch.autocast(kind, enabled=False))
+            stack.enter_context(strict_float32())
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             yield
@@ -138,23 +154,73 @@ def try_out(model: nn.Module, *args: Any, run: Callable[..., Any] = nn.Module.__
             )
 
 
-def check_alone(model: nn.Module, X: Tensor, out: Tensor) -> None:
-    """Raise unless the first, the middle and the last sample give by themselves what they gave in the batch.
+def plain(X: Tensor) -> Tensor:
+    """Return X without history, and outside of inference mode."""
+    return X.detach().clone() if X.is_inference() else X.detach()
+
+
+def usable(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a network whose weights autograd may use: itself, or with copies of weights made in inference mode."""
+    if not isinstance(model, nn.Module):
+        return model
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    if not any(t.is_inference() for t in tensors.values()):
+        return model
+    with torch.inference_mode(False):
+        copies = {name: t.clone() for name, t in tensors.items()}
+    return lambda X: call_with(model, copies, X)
+
+
+def outputs(model: Callable[[Tensor], Tensor], X: Tensor, *, alone: bool = True) -> Tensor:
+    """Return a network's outputs on X, or refuse it; its buffers and torch's generators are left as they were.
 
     Args:
-        model: the network.
-        X: inputs, (n, ...).
-        out: its outputs on X, (n, ...).
+        model: maps (n, ...) to (n,) or (n, c).
+        X: inputs (n, ...).
+        alone: whether each sample's output must not depend on the others.
 
     Raises:
-        InputError: the output of one sample depends on the others.
+        InputError: X is empty or does not fit the weights; the outputs are no such tensor, are drawn by chance, or
+            depend on the other samples.
     """
-    tolerance = torch.finfo(out.dtype).eps ** 0.5
-    with torch.no_grad():
-        for i in {0, len(X) // 2, len(X) - 1}:
-            alone = model(torch.stack([X[i], X[i]]))[0]  # twice: networks squeeze or broadcast a batch of one
-            if alone.shape == out[i].shape and (alone - out[i]).abs().max() > tolerance * out.abs().max():
-                raise InputError(COUPLED)
+    if not isinstance(X, Tensor) or X.dim() < 1 or not len(X):
+        raise InputError(f"X: expected a tensor of shape (n, ...) with n >= 1, got {getattr(X, 'shape', type(X))}")
+    if isinstance(model, nn.Module):
+        for p in model.parameters():
+            if p.is_floating_point() and X.is_floating_point() and p.dtype != X.dtype:
+                raise InputError(f"X: has dtype {X.dtype}, the model {p.dtype}; convert one of them")
+            if p.device != X.device:
+                raise InputError(f"X: lies on {X.device}, the model on {p.device}; move one of them")
+    X = plain(X)
+    buffers = list(model.buffers()) if isinstance(model, nn.Module) else []
+    before = [values.clone() for values in buffers]
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            with seeded(0, X.device) as drawn:
+                f = model(X.clone())
+                by_chance = drawn()
+            if by_chance:
+                raise InputError(RANDOM)
+            f = shaped(f, len(X))
+            if alone and len(X) > 1:
+                twins = shaped(model(X[[0, 0]].clone()), 2)
+                bound = torch.finfo(f.dtype).eps ** 0.5 * f.abs().max()
+                if f.isfinite().all() and not bool((twins[0] - f[0]).abs().max() <= bound):
+                    raise InputError(COUPLED)
+        finally:
+            for values, old in zip(buffers, before, strict=True):
+                values.copy_(old)
+    return f
+
+
+def shaped(f: object, n: int) -> Tensor:
+    """Return outputs as (n,) or (n, c), also where a single sample lost its axis; or refuse them."""
+    if isinstance(f, Tensor) and n == 1 and (f.dim() == 0 or f.dim() == 1 and len(f) != 1):
+        f = f[None]
+    if not isinstance(f, Tensor) or f.dim() not in (1, 2) or len(f) != n or not f.is_floating_point():
+        got = f"{tuple(f.shape)} {f.dtype}" if isinstance(f, Tensor) else type(f).__name__
+        raise InputError(f"model: expected an output of shape ({n},) or ({n}, c) for {n} samples, got {got}")
+    return f
 
 
 def _same(first: Tensor, second: Tensor) -> bool:

@@ -188,8 +188,21 @@ def with_values(cell: str, values: Mapping[str, Any]) -> str:
 
 
 def models(chapter: str) -> dict[str, type[sizes.Experiment]]:
-    """Return the experiments that a chapter's `sizes.py` declares: {name: class of its sizes}."""
-    return sizes.models(source(chapter).parent)
+    """Return the experiments that a chapter's `sizes.py` declares: {name: class of its sizes}.
+
+    A chapter without that file, a draft say, has classes guessed from its presets.
+    """
+    folder = source(chapter).parent
+    if found := sizes.models(folder):
+        return found
+    raw = presets.read(folder / "presets.yaml")
+    return sizes.inferred(
+        {
+            name: {**raw["base"].get(name, {}), **(values or {})}
+            for name, values in (raw[preset].get("sizes") or {}).items()
+        }
+        for preset in PRESETS
+    )
 
 
 def load_presets(chapter: str) -> dict[str, Preset]:
@@ -276,7 +289,7 @@ def _resolved(
             model = models[choose("experiment", experiment, models)]
             choose(f"size of '{experiment}'", key, model.model_fields)
             value = sizes.from_text(model, key, value) if isinstance(value, str) else value
-            changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "parameter")
+            changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "sizes of this run")
             own[experiment] = changed.model_dump()
         else:
             parameters |= validate(known, {name: value})

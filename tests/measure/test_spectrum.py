@@ -115,7 +115,7 @@ def test_critical_rates_of_an_epoch_match_one_kernel_per_batch(monkeypatch):
         model = fcn(out_dim=outputs)
         expected = [critical_lr(empirical_ntk(model, X[b], outputs="full"), n=len(b), loss=loss) for b in batches]
         for together in (1024, 5, 1):
-            monkeypatch.setattr("traindyn.measure.spectrum.TOGETHER", together)
+            monkeypatch.setattr("traindyn.measure.spectrum.rates.TOGETHER", together)
             assert torch.allclose(batch_critical_lr(model, X, batches, loss), torch.stack(expected))
     whole = batch_critical_lr(model, X, torch.arange(11).view(1, 11), "mse")
     assert torch.allclose(whole[0], critical_lr(empirical_ntk(model, X, outputs="full"), n=11))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from traindyn.compute import chunk_size
 from traindyn.errors import InputError
-from traindyn.forward_pass import check_alone, try_out, undisturbed
+from traindyn.forward_pass import outputs, plain, shaped, try_out, undisturbed, usable
 
 # a guess of how many numbers a network holds per input number while it is differentiated; only the chunk depends on it
 _ACTIVATIONS_PER_INPUT = 1024
@@ -28,7 +28,6 @@ def _check(model: Callable[[Tensor], Tensor], X: Tensor) -> None:
                     f"model: '{name}' is batch normalisation in training mode, where one sample's output depends on "
                     "the others; call model.eval() first"
                 )
-        try_out(model, X[[0, -1]].detach())
 
 
 def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = None) -> Tensor:
@@ -53,21 +52,20 @@ def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = No
             not finite, depends on chance or on the other samples.
     """
     _check(model, X)
+    X, given = plain(X), model
+    outputs(model, X)
+    if isinstance(model, nn.Module):
+        try_out(model, X[[0, -1]])
+    model = usable(model)
     d = math.prod(X.shape[1:])
     size = chunk or chunk_size(d * X.element_size() * _ACTIVATIONS_PER_INPUT, len(X), X.device)
-    total = X.new_zeros(d, d)
-    with undisturbed(model) if isinstance(model, nn.Module) else torch.enable_grad():
-        for batch in X.detach().split(size):
+    with undisturbed(given) if isinstance(given, nn.Module) else torch.enable_grad():
+        total = X.new_zeros(d, d)
+        for batch in X.split(size):
             batch = batch.clone().requires_grad_(True)
-            out = model(batch)
-            if out.dim() not in (1, 2) or len(out) != len(batch):
-                raise InputError(
-                    f"model: expected an output of shape ({len(batch)},) or ({len(batch)}, c) for {len(batch)} "
-                    f"samples, got {tuple(out.shape)}"
-                )
+            out = shaped(model(batch.clone()), len(batch))  # a layer that works in place gets a copy
             if not out.requires_grad:
                 raise InputError("model: its output does not depend on the input through torch operations")
-            check_alone(model, batch.detach(), out.detach())
             columns = out[:, None] if out.dim() == 1 else out
             for k in range(columns.shape[1]):
                 # samples do not interact, so the gradient of the sum holds every sample's own gradient

@@ -62,6 +62,7 @@ class Chapter(Figures):
         self.seeds = [self.parameters["seed"] + i for i in range(self.parameters["n_seeds"])]
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
+        self._source, self._models = parameters.source_settings(name), parameters.models(name)
         self.asked: dict[str, Experiment] = {}  # experiments whose sizes the notebook has read
         self._glued: set[str] = set()
 
@@ -144,7 +145,7 @@ class Chapter(Figures):
 
     def _setting(self, claim: Claim) -> settings.Setting:
         """Return in what setting this run judges a claim: its sizes, compared with what the source prints."""
-        return settings.of_run(self.name, claim.runs, self._asked(), self.parameters)
+        return settings.setting(claim.runs, self._asked(), self.parameters, self._source, self._models)
 
     def _show(self, kind: str, **about: Any) -> None:
         """Show what a marker asks for; by the marker, kept as metadata, it is made anew when the book is staged.
@@ -219,14 +220,14 @@ class Chapter(Figures):
         """Show the table of all verdicts and write `claims.json` and what this process knows of the run.
 
         Raises:
-            InputError: a claim of the ledger was never checked.
+            InputError: a claim of the ledger was never checked, or names no experiment or one that was not run.
         """
         for claim in self.claims.values():
             if claim.not_testable and claim.id not in self.records:
                 self.records[claim.id] = judge(claim, {}, self.preset)
         if missing := [claim_id for claim_id in self.claims if claim_id not in self.records]:
             raise InputError(f"the ledger has {len(missing)} claims that no cell checks: {', '.join(missing)}")
-        settings.check_runs(self.claims.values(), self.asked, self._sizes)
+        settings.check_runs(self.claims.values(), self.asked, self._models)
         records = [self.records[claim_id] for claim_id in self.claims]
         write_json(
             self.out / "claims.json",

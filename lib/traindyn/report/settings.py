@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from traindyn import parameters
 from traindyn.errors import InputError, choose
 from traindyn.files import project_root
 from traindyn.sizes import SCALE, Experiment, constants, marked
@@ -118,20 +117,6 @@ def setting(
     word = max((item.word for item in differs), key=WORDS.index, default=SOURCE)
     said = sentence(differs) if printed else "no setting printed"
     return Setting(word, tuple(differs), _names(unsaid, runs), printed, said)
-
-
-def of_run(
-    chapter: str, runs: Sequence[str], sizes: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]
-) -> Setting:
-    """Return in what setting a run of a chapter judges a claim, by the chapter's present `source:` column.
-
-    Args:
-        chapter: its name.
-        runs: as in `setting`.
-        sizes: {experiment: {size: value}}, as the notebook asked for them.
-        values: the run's parameters.
-    """
-    return setting(runs, sizes, values, parameters.source_settings(chapter), parameters.models(chapter))
 
 
 def check_runs(claims: Iterable[Any], asked: Collection[str], known: Collection[str]) -> None:

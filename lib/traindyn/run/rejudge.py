@@ -64,7 +64,7 @@ def stored(run: Path) -> dict[str, Any]:
 
 
 def again(
-    claim: Claim, record: Mapping[str, Any], preset: str, about: Mapping[str, Any] | None = None
+    claim: Claim, record: Mapping[str, Any], preset: str, setting: settings.Setting | None = None
 ) -> dict[str, Any]:
     """Return the record of a claim, judged from its stored evidence.
 
@@ -72,15 +72,13 @@ def again(
         claim: its present ledger entry.
         record: its entry of the run's `claims.json`.
         preset: of the run.
-        about: the run's `provenance.json`; with it the setting is derived anew, from what the source prints now.
+        setting: derived anew, from what the source prints now; as it was recorded if None.
 
     Raises:
         InputError: the run lacks a number that a test asks for.
     """
     evidence = evidence_from_json(record["evidence"])
-    setting = record.get("setting")
-    if about and "asked" in about:
-        setting = settings.of_run(about["chapter"], claim.runs, about["asked"], about["parameters"])
+    setting = setting or record.get("setting")
     try:
         return judge(claim, evidence, preset, setting, record.get("note", ""), record.get("definitions"))
     except InputError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from traindyn import files, parameters
 from traindyn.errors import InputError
+from traindyn.report import settings
 from traindyn.report.claims import NOT_TESTABLE, UNDECIDED, Claim, load_ledger
 from traindyn.report.judge import judge
 from traindyn.report.words import SETTINGS, setting_word
@@ -89,16 +90,32 @@ def records(
     stored = {record["id"]: record for record in found["claims"] if record["id"] in known}
     if found.get("schema", 1) < 2:
         return {name: {**record, "earlier": True} for name, record in stored.items()}
-    judged = {name: _judged(known[name], record, found["preset"], archived, about) for name, record in stored.items()}
+    present = _settings(about) if about and "asked" in about else lambda claim: None
+    judged = {
+        name: _judged(known[name], record, found["preset"], archived, present(known[name]))
+        for name, record in stored.items()
+    }
     untested = {name: claim for name, claim in known.items() if claim.not_testable and name not in judged}
     return judged | {name: judge(claim, {}, found["preset"]) for name, claim in untested.items()}
 
 
+def _settings(about: Mapping[str, Any]) -> Callable[[Claim], settings.Setting]:
+    """Return claim -> the setting of a run by the chapter's present `source:` column."""
+    chapter = about["chapter"]
+    source, models, data_of = parameters.source_settings(chapter), parameters.models(chapter), settings.kin()
+
+    def of(claim: Claim) -> settings.Setting:
+        runs = [name for name in claim.runs if name in about["asked"]]
+        return settings.setting(runs, about["asked"], about["parameters"], source, models, data_of)
+
+    return of
+
+
 def _judged(
-    claim: Claim, stored: Mapping[str, Any], preset: str, archived: bool, about: Mapping[str, Any] | None
+    claim: Claim, stored: Mapping[str, Any], preset: str, archived: bool, setting: settings.Setting | None
 ) -> dict[str, Any]:
     try:
-        record = again(claim, stored, preset, about)
+        record = again(claim, stored, preset, setting)
     except InputError:
         if not archived:
             raise

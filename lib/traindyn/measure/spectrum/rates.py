@@ -1,93 +1,21 @@
-"""What the spectrum of a tangent kernel or a Hessian says about training: eigenpairs, loss shares, critical rates."""
+"""Critical learning rates: of a kernel, of batches, of a network under any convex loss, and rates relative to them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from traindyn import compute, losses
+from traindyn import losses
 from traindyn.errors import InputError, NotFiniteError
-from traindyn.measure.lanczos import TopEig, top_eig
 from traindyn.measure.ntk import empirical_ntk
+from traindyn.measure.spectrum.eigen import check_square
 
 TOGETHER = 1024  # samples whose kernel is taken at once for many batches: beyond it pairs that no batch holds cost more
-
-
-class Eigs(NamedTuple):
-    """Leading eigenpairs: values descending, shape (k,); vectors as columns, shape (n, k)."""
-
-    values: Tensor
-    vectors: Tensor
-
-
-def _square(K: Tensor) -> None:
-    if K.dim() < 2 or K.shape[-1] != K.shape[-2] or not K.is_floating_point():
-        raise InputError(f"K: expected a square matrix of floating point numbers, got {tuple(K.shape)} {K.dtype}")
-    if not torch.isfinite(K).all():
-        raise NotFiniteError("K: holds NaN or infinity; has training diverged?")
-
-
-def top_eigs(K: Tensor, k: int) -> Eigs:
-    """Leading eigenpairs of a symmetric matrix, largest first.
-
-    Args:
-        K: symmetric matrix, shape (n, n).
-        k: how many, 1 <= k <= n.
-
-    Returns:
-        Eigs with values (k,) descending and orthonormal vectors (n, k).
-
-    Raises:
-        InputError: K is not square or not finite, or k is out of range.
-    """
-    _square(K)
-    if not 1 <= k <= len(K):
-        raise InputError(f"k: expected 1 to {len(K)} eigenpairs of a kernel of {len(K)} rows, got {k}")
-    values, vectors = torch.linalg.eigh(K)
-    return Eigs(values.flip(-1)[:k], vectors.flip(-1)[:, :k])
-
-
-def split_loss(eigs: Eigs, residual: Tensor, s: Sequence[int] = (1, 5, 10), loss: losses.Loss = "mse") -> Tensor:
-    """Share of a squared loss in the span of the s leading eigenvectors, and in the rest: L = L_{<=s} + L_{>s}.
-
-    For mse, L_{<=s} = (1/n) sum_{j<=s} <f - y, u_j>^2 (Zhu, Liu, Radhakrishnan, Belkin 2024, Eq. 4.2 of the thesis).
-
-    Args:
-        eigs: leading eigenpairs of the kernel, at least max(s) of them.
-        residual: f - y, shape (n,) or (n, c). Vectors of length n act on every output alike; vectors of length n*c
-            (of a kernel with outputs="full") act on the sample-major flattened residual.
-        s: numbers of leading directions.
-        loss: a squared loss of `losses.SQUARED`.
-
-    Returns:
-        Tensor of shape (len(s), 2): the leading part and the rest, in units of the loss.
-
-    Raises:
-        InputError: too few eigenvectors, or a residual that does not fit them.
-    """
-    n, c = len(residual), residual[0].numel()
-    U = eigs.vectors
-    if len(U) not in (n, n * c):
-        raise InputError(
-            f"residual: shape {tuple(residual.shape)} does not fit eigenvectors of length {len(U)}; expected "
-            f"({len(U)},), ({len(U)}, c), or (n, c) with n*c = {len(U)}"
-        )
-    if max(s) > U.shape[1] or min(s) < 1:
-        raise InputError(f"s: expected numbers from 1 to {U.shape[1]}, the eigenvectors given, got {tuple(s)}")
-    R = residual.reshape(len(U), -1).to(U)
-    factor = losses.residual_factor(loss, n, c) / 2
-    parts = []
-    for count in s:
-        inside = U[:, :count].T @ R
-        outside = R - U[:, :count] @ inside
-        parts.append(torch.stack([inside.square().sum(), outside.square().sum()]))
-    return factor * torch.stack(parts)
 
 
 def critical_lr(K: Tensor, *, n: int | None = None, loss: losses.Loss = "mse") -> Tensor:
@@ -107,7 +35,7 @@ def critical_lr(K: Tensor, *, n: int | None = None, loss: losses.Loss = "mse") -
     Raises:
         InputError: K is not square or not finite, n does not divide its rows, or the loss is not a squared one.
     """
-    _square(K)
+    check_square(K)
     n = K.shape[-1] if n is None else n
     if n < 1 or K.shape[-1] % n:
         raise InputError(f"n: expected a divisor of the kernel's {K.shape[-1]} rows, got {n}")
@@ -133,8 +61,13 @@ def batch_critical_lr(
         InputError: as `empirical_ntk` and `critical_lr`; no batch given.
     """
     batches = [torch.as_tensor(batch, device=X.device) for batch in batches]
-    if not batches or min(len(batch) for batch in batches) < 1:
+    if not batches or min(batch.numel() for batch in batches) < 1 or any(batch.dim() != 1 for batch in batches):
         raise InputError("batches: expected at least one batch of at least one index")
+    for batch in batches:
+        if batch.is_floating_point() or batch.dtype == torch.bool:
+            raise InputError(f"batches: expected indices, got {batch.dtype}; of a mask take mask.nonzero().flatten()")
+        if batch.min() < 0 or batch.max() >= len(X):
+            raise InputError(f"batches: indices run from {batch.min()} to {batch.max()}; expected 0 to {len(X) - 1}")
     rates, start = [], 0
     while start < len(batches):
         stop, count = start + 1, len(batches[start])
@@ -284,94 +217,3 @@ def times_critical(ratio: float) -> TimesCritical:
 
 
 # ------------------------------------------------------------------------------------------------ matrix-free
-
-
-def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0, most: int = 100) -> TopEig:
-    """Largest eigenvalue of the tangent kernel (outputs kept apart) by products J (J^T v), without the kernel.
-
-    Worth it from several thousand samples on; below, `empirical_ntk` and `top_eigs` cost less.
-
-    Args:
-        model: a network, trainable parameters and outputs as in `empirical_ntk`.
-        X: inputs, shape (n, ...).
-        tol: relative error of the value.
-        seed: of the start vector.
-        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
-
-    Returns:
-        (value, residual), with the attributes of `lanczos.TopEig`: products, error, converged.
-
-    Raises:
-        InputError: no trainable parameter, or NaN.
-    """
-    leaves = _trainable(model)
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
-        f = model(X)
-        dual = torch.zeros_like(f, requires_grad=True)
-        # J^T v as a linear function of v: its own transpose applied to u is J u
-        pulled = torch.autograd.grad(f, leaves, dual, create_graph=True, materialize_grads=True)
-
-    def product(v: Tensor) -> Tensor:
-        u = torch.autograd.grad(f, leaves, v.view_as(f), retain_graph=True, materialize_grads=True)
-        return torch.autograd.grad(pulled, dual, u, retain_graph=True)[0].flatten()
-
-    start = torch.randn(f.numel(), generator=compute.generator(seed, "lanczos"), dtype=torch.float64).to(f)
-    return top_eig(product, start, tol, most)
-
-
-def hessian_top_eig(
-    model: nn.Module,
-    X: Tensor,
-    y: Tensor,
-    loss: losses.Loss = "mse",
-    *,
-    tol: float = 1e-3,
-    seed: int = 0,
-    most: int = 100,
-) -> TopEig:
-    """Largest eigenvalue of the training loss's Hessian by Hessian-vector products.
-
-    The start vector is the gradient, which leans to the sharp directions, plus noise of the same length.
-
-    Args:
-        model: a network.
-        X: inputs, shape (n, ...); y: targets as `losses.value` wants them.
-        loss: a name of `losses.LOSSES` or a callable.
-        tol: relative error of the value, estimated from the residual.
-        seed: of the noise in the start vector.
-        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
-
-    Returns:
-        (value, residual), with the attributes of `lanczos.TopEig` (products, error, converged): an eigenvalue lies
-        within residual of value, and the error is small only if it converged.
-
-    Raises:
-        InputError: no trainable parameter, shapes that do not fit, or NaN.
-    """
-    leaves = _trainable(model)
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        grads = torch.autograd.grad(losses.value(loss, model(X), y), leaves, create_graph=True, materialize_grads=True)
-    gradient = torch.cat([g.detach().flatten() for g in grads])
-    sizes = [leaf.numel() for leaf in leaves]
-
-    def product(v: Tensor) -> Tensor:
-        parts = [part.view_as(leaf) for part, leaf in zip(v.split(sizes), leaves, strict=True)]
-        attached = [(g, part) for g, part in zip(grads, parts, strict=True) if g.requires_grad]
-        if not attached:
-            return torch.zeros_like(v)
-        outputs, directions = zip(*attached, strict=True)
-        H = torch.autograd.grad(outputs, leaves, directions, retain_graph=True, materialize_grads=True)
-        return torch.cat([h.flatten() for h in H])
-
-    noise = torch.randn(len(gradient), generator=compute.generator(seed, "lanczos")).to(gradient)
-    noise, length = noise / noise.norm(), gradient.norm()
-    start = noise + gradient / length if length > 0 else noise
-    # few weights: the two may be opposite and cancel
-    return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
-
-
-def _trainable(model: nn.Module) -> list[Tensor]:
-    leaves = [p for p in model.parameters() if p.requires_grad]
-    if not leaves:
-        raise InputError("model: has no trainable parameter (all requires_grad are False)")
-    return leaves
