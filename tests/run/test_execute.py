@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from traindyn import parameters
 from traindyn.report import provenance
-from traindyn.run import cli, execute
+from traindyn.run import cli, execute, keys
 
 WAIT = "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(600)"
 
@@ -97,7 +97,7 @@ def test_the_key_sees_python_the_packages_and_the_device(bare_book, monkeypatch)
 
 
 def test_the_key_holds_the_sources_that_a_chapter_can_reach():
-    names = set(execute._library("catapults"))
+    names = set(keys._library("catapults"))
     assert {"traindyn/compute.py", "traindyn/report/plots.py", "traindyn/report/chapter.py"} <= names
     assert {"traindyn/run/notebook.py", "traindyn/run/execute.py", "traindyn/studies/catapults/gd.py"} <= names
     rooms = {name.split("/")[1] for name in names}
@@ -108,8 +108,8 @@ def test_the_key_holds_the_sources_that_a_chapter_can_reach():
 
 def test_every_module_of_report_is_known_to_change_a_run_or_not():
     report = Path(execute.__file__).parents[1] / "report"
-    assert not set(execute.JUDGING) & set(execute.RECORDING)
-    assert {path.stem for path in report.glob("*.py")} <= {*execute.JUDGING, *execute.RECORDING}
+    assert not set(keys.JUDGING) & set(keys.RECORDING)
+    assert {path.stem for path in report.glob("*.py")} <= {*keys.JUDGING, *keys.RECORDING}
 
 
 def test_a_malformed_memory_budget_is_told_before_anything_runs(bare_book, monkeypatch, capsys):

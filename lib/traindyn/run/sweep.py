@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from traindyn import files
 from traindyn.errors import InputError, import_extra
-from traindyn.run import cluster, execute, gather, tasks
+from traindyn.run import cluster, execute, gather, keys, tasks
 from traindyn.run.grid import Grid
 from traindyn.run.notebook import How, shown
 from traindyn.run.tasks import DONE, FAILURES, Result, Task
@@ -86,11 +86,11 @@ def plan(
     found = []
     for number, resolved in enumerate(grid.points):
         device = resolved.parameters.get("device", "auto")
-        around.setdefault(device, execute.surroundings(grid.chapter, device))
+        around.setdefault(device, keys.surroundings(grid.chapter, device))
         run = execute.default_out(resolved)
         run = folder / "runs" / run.name if out is not None else run
         table = folder / "points" / f"{number:05d}-{run.name}.parquet"
-        key = execute.run_key(resolved, how, around[device])
+        key = keys.run_key(resolved, how, around[device])
         found.append(
             Task(number, run.name, grid.values(number), resolved, run, table, key, how, force or out is not None)
         )
