@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from traindyn.report.claims import load_ledger
 from traindyn.report.columns import Column
 from traindyn.run import blocks, cli, cluster, execute, results
 
+ROOT = Path(__file__).resolve().parents[2]
 LEDGER = """- id: bare.often
   where: Figure 1
   kind: theorem
@@ -172,3 +174,14 @@ def test_too_few_seeds_and_parameters_of_ones_own_are_told(book, capsys, words, 
     told = capsys.readouterr().err
     assert said in told and told.count("\n") == 1
     assert not (files.project_root() / "_build").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("chapter", parameters.chapters(ROOT))
+def test_blocks_of_a_chapter_agree(chapter, tmp_path):
+    """Two runs at smoke whose seeds overlap: what no seed enters and the rows of shared seeds are the same."""
+    found = []
+    for first in (100, 101):
+        run = parameters.resolve(chapter, "smoke", {"seed": first, "n_seeds": 2})
+        found.append(blocks.evidence_of(execute.execute(run, tmp_path / str(first))))
+    assert blocks.disagreements(*found) == []
