@@ -65,9 +65,14 @@ def flow_gap(seeds: Sequence[int], p: int, steps: int, classes: int = 3, lam: fl
         For each seed "error_mended" and "error_printed", the largest gap to the integration with mended and with
         printed signs, and "gradient_mended" and "gradient_printed", the largest entry of the loss gradient there.
     """
-    data = features.moments(normal(seeds, "features", classes, 4 * p, p))
+    # a seed by itself: the times are those of its own data
+    return pd.concat([_flow_gap(seed, p, steps, classes, lam) for seed in seeds])
+
+
+def _flow_gap(seed: int, p: int, steps: int, classes: int, lam: float) -> pd.DataFrame:
+    data = features.moments(normal([seed], "features", classes, 4 * p, p))
     mu = features.penalty(lam, 4 * p * classes, classes)
-    W0 = starts(seeds, "weights", classes, p)
+    W0 = starts([seed], "weights", classes, p)
     flow = features.FeatureFlow(data)
     span = 10 / (float(flow.values.max()) + mu)
     numeric = rk4(lambda W: -features.gradient(W, data, mu), W0, span, steps)
@@ -78,7 +83,7 @@ def flow_gap(seeds: Sequence[int], p: int, steps: int, classes: int = 3, lam: fl
         end, limit = flow.weights(W0[:, None], mu, 1.0, ends, sign)[:, :, 0].unbind(1)
         gaps[f"error_{name}"] = (end - numeric).abs().amax((-2, -1)).tolist()
         gaps[f"gradient_{name}"] = features.gradient(limit, data, mu).abs().amax((-2, -1)).tolist()
-    return per_seed(seeds, gaps)
+    return per_seed([seed], gaps)
 
 
 def eq4_gap(
