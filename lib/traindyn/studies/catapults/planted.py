@@ -19,8 +19,6 @@ from traindyn.learn.train import Probe, State, Stop, fit
 from traindyn.measure.ntk import empirical_ntk
 from traindyn.studies.catapults.tasks import DIVERGED, TRACED, network, task, top_norm
 
-THRESHOLDS = (0.01, 0.05, 0.1, 0.2)  # one-step rises, relative to the loss, that may be called a spike
-FLOOR = 1e-3  # a spike also rises by at least this share of the initial loss
 STAR = 0  # the sample that is scaled
 
 
@@ -85,44 +83,73 @@ def planted(
     return pd.concat(frames, ignore_index=True)
 
 
-def planted_readings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Read every run of `planted`.
+def readings(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """Read every run of `planted`: counts of steps.
+
+    Args:
+        frame: of `planted`.
+        read: attributes visits, residual and shift: a super-critical step is *telling* when it comes after so many
+            visits of the planted sample, with a larger residual, and *silent* if it then raises the loss by less than
+            this share of the initial one.
 
     Returns:
-        One row per seed and place: low, exact (every super-critical step uses the planted sample), raises (share of
-        the super-critical steps with residual above 0.1 that raise the loss by more than 1 % of the initial one; the
-        planted sample's first three visits are left out; NaN if there is none), crosstalk (steps with another sample
-        that raise the loss at all), literal (super-critical exactly where the loss rises), over (super-critical
-        steps), and for each threshold of `THRESHOLDS` precision_p and recall_p of the event "super-critical" for
-        "spike".
+        One row per seed and place: over (super-critical steps), strays (those that use another sample), crosstalk
+        (steps with another sample that raise the loss at all), mismatches (steps that are super-critical and do not
+        raise the loss, or raise it and are not), telling, silent.
     """
     rows = []
     for (seed, place), run in frame.groupby(["seed", "place"]):
-        loss = run["loss"].to_numpy()
-        change = np.diff(loss)
-        over = (run["rate"] > run["critical"]).to_numpy()[:-1]
-        star = (run["star"] > 0.5).to_numpy()[:-1]
-        visits = np.cumsum(star)
-        telling = over & (run["residual"].abs().to_numpy()[:-1] > 0.1) & (visits > 3)
-        row = {
-            "seed": seed,
-            "place": place,
-            "low": run["low"].iloc[0],
-            "exact": bool(star[over].all()),
-            "raises": float((change[telling] > 0.01 * loss[0]).mean()) if telling.any() else math.nan,  # NaN: no case
-            "over": int(over.sum()),
-            "crosstalk": int(((change > 0) & ~star).sum()),
-            "literal": bool((over == (change > 0)).all()),
+        change, over, star = _steps(run)
+        telling = over & (run["residual"].abs().to_numpy()[:-1] > read.residual) & (np.cumsum(star) > read.visits)
+        counts = {
+            "over": over,
+            "strays": over & ~star,
+            "crosstalk": (change > 0) & ~star,
+            "mismatches": over != (change > 0),
+            "telling": telling,
+            "silent": telling & ~(change > read.shift * run["loss"].iloc[0]),
         }
-        for threshold in THRESHOLDS:
-            spike = (change >= threshold * loss[:-1]) & (change >= FLOOR * loss[0])
-            both = int((spike & over).sum())
-            percent = round(100 * threshold)
-            row[f"spikes_{percent}"] = int(spike.sum())
-            row[f"precision_{percent}"] = both / int(over.sum()) if over.any() else math.nan
-            row[f"recall_{percent}"] = both / int(spike.sum()) if spike.any() else math.nan
-        rows.append(row)
+        rows.append({"seed": seed, "place": place, **{name: int(flags.sum()) for name, flags in counts.items()}})
     return pd.DataFrame(rows)
+
+
+def thresholds(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """Compare super-critical steps with spikes, for several definitions of a spike.
+
+    Args:
+        frame: of `planted`.
+        read: attributes rises (one-step rises, relative to the loss, that may be called a spike) and floor (a spike
+            also rises by at least this share of the initial loss).
+
+    Returns:
+        One row per seed, place and threshold in per cent: spikes, precision and recall of the event "super-critical"
+        for "spike" (NaN without such a step), unmatched (steps that are one and not the other).
+    """
+    rows = []
+    for (seed, place), run in frame.groupby(["seed", "place"]):
+        change, over, _ = _steps(run)
+        loss = run["loss"].to_numpy()
+        for threshold in read.rises:
+            spike = (change >= threshold * loss[:-1]) & (change >= read.floor * loss[0])
+            both = int((spike & over).sum())
+            rows.append(
+                {
+                    "seed": seed,
+                    "place": place,
+                    "percent": round(100 * threshold),
+                    "spikes": int(spike.sum()),
+                    "precision": both / int(over.sum()) if over.any() else math.nan,
+                    "recall": both / int(spike.sum()) if spike.any() else math.nan,
+                    "unmatched": int((spike != over).sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _steps(run: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return per update: change of the loss, whether it was super-critical, whether it used the planted sample."""
+    over, star = run["rate"] > run["critical"], run["star"] > 0.5
+    return np.diff(run["loss"].to_numpy()), over.to_numpy()[:-1], star.to_numpy()[:-1]
 
 
 def batch_norms(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:

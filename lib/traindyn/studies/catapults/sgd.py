@@ -2,6 +2,10 @@
 
 A row of a run holds the state before update t: the loss L^t on the whole training set, and rate and batch of that
 update. So the rise that update t causes is L^{t+1} - L^t, and it is compared with that batch's critical rate.
+
+`read` is what the chapter calls a spike (a one-step rise by more than this share of the loss), an excursion (its peak
+exceeds the loss before it by more than this factor), a window (steps after a spike over which the kernel's change is
+taken): the sizes of its experiment "readings".
 """
 
 from __future__ import annotations
@@ -21,12 +25,7 @@ from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.spectrum import hessian_top_eig
 from traindyn.studies.catapults import tasks
 
-SPIKE = 0.1  # a one-step rise by more than this share of the loss is a spike
-PEAK = 1.3  # an excursion counts when its peak exceeds the loss before it by this factor
-WINDOW = 5  # steps after a spike over which the kernel's change is taken
-
-
-def excursions(loss: np.ndarray, peak: float = PEAK) -> list[tuple[int, int]]:
+def excursions(loss: np.ndarray, peak: float) -> list[tuple[int, int]]:
     """Return the excursions of a loss curve: from a rise until the loss is back at or below its value before.
 
     Args:
@@ -49,13 +48,13 @@ def excursions(loss: np.ndarray, peak: float = PEAK) -> list[tuple[int, int]]:
     return found
 
 
-def match(frame: pd.DataFrame) -> pd.DataFrame:
+def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     """Read Table 4.2 off every seed's run, with what its number has to be compared with.
 
     Returns:
         One row per seed: match (share of the rises whose batch had a super-critical rate), base (share of all steps
         with one), gain (their difference), recall (share of super-critical steps that raise the loss), large (match
-        among rises above 10 %), excursions (share of the excursions with a super-critical step), windows (the same
+        among the spikes), excursions (share of the excursions with a super-critical step), windows (the same
         share among all stretches of the run as long as its excursions), count_rises, count_large, count_excursions,
         steps, final (loss at the end over the initial one).
     """
@@ -64,8 +63,8 @@ def match(frame: pd.DataFrame) -> pd.DataFrame:
         loss = run["loss"].to_numpy()
         over = (run["rate"] > run["batch_critical"]).to_numpy()[:-1]
         change = np.diff(loss) / loss[:-1]
-        rise, large = change > 0, change > SPIKE
-        found = excursions(loss)
+        rise, large = change > 0, change > read.spike
+        found = excursions(loss, read.excursion)
         hit = [bool(over[first:last].any()) for first, last in found]
         rows.append(
             {
@@ -96,27 +95,27 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
-def around_spikes(frame: pd.DataFrame, draws: int = 2000) -> pd.DataFrame:
+def around_spikes(frame: pd.DataFrame, read: Any, draws: int = 2000) -> pd.DataFrame:
     """Read what the kernel's norm does at spikes, and where in the spectrum these are.
 
     Returns:
-        One row per seed: spikes, drop (mean relative change of ||K|| over the 5 steps from a spike), drop_high (upper
+        One row per seed: spikes, drop (mean relative change of ||K|| over the window from a spike), drop_high (upper
         end of its 95 % bootstrap interval), elsewhere (the same mean over windows without a spike), each (share of
         the spikes after which ||K|| is lower), inside and outside (sums of d log ||K|| over excursions and over all
         other steps), top_1 and top_5 (mean share of a spike's rise in the leading directions, each counted at most
-        1), rest_rises (share of steps in which L_{>1} rises by more than 10 %), rest_strict (share in which it rises).
+        1), rest_rises (share of steps in which L_{>1} has a spike), rest_strict (share in which it rises).
     """
     rows = []
     for seed, run in frame.groupby("seed"):
         loss, norm = run["loss"].to_numpy(), run["norm"].to_numpy()
         change = np.diff(loss)
-        spike = change > SPIKE * loss[:-1]
+        spike = change > read.spike * loss[:-1]
         steps = np.flatnonzero(spike)
-        ahead = np.minimum(np.arange(len(change)) + WINDOW, len(norm) - 1)
+        ahead = np.minimum(np.arange(len(change)) + read.window, len(norm) - 1)
         moved = norm[ahead] / norm[:-1] - 1
-        calm = np.asarray([not spike[t : t + WINDOW].any() for t in range(len(spike))])
+        calm = np.asarray([not spike[t : t + read.window].any() for t in range(len(spike))])
         inside = np.zeros(len(change), bool)
-        for first, last in excursions(loss):
+        for first, last in excursions(loss, read.excursion):
             inside[first:last] = True
         log = np.diff(np.log(norm))
         rest = run["rest_1"].to_numpy()
@@ -129,7 +128,7 @@ def around_spikes(frame: pd.DataFrame, draws: int = 2000) -> pd.DataFrame:
             "each": _mean(moved[steps] < 0),
             "inside": float(log[inside].sum()),
             "outside": float(log[~inside].sum()),
-            "rest_rises": _mean(np.diff(rest) > SPIKE * rest[:-1]),
+            "rest_rises": _mean(np.diff(rest) > read.spike * rest[:-1]),
             "rest_strict": _mean(np.diff(rest) > 0),
         }
         for s in (1, 5):
@@ -222,12 +221,11 @@ def cycle(low: float, high: float, period: int) -> Any:
     return lambda start: Cyclical(low * start, high * start, period)
 
 
-def cycle_readings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `around_spikes` with a column rising: share of the spikes at a rate above the cycle's mean."""
-    found = around_spikes(frame)
-    shares = []
-    for _, run in frame.groupby("seed"):
+def at_high_rate(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """Return per seed the column rising: share of the spikes at a rate above the cycle's mean."""
+    rows = []
+    for seed, run in frame.groupby("seed"):
         loss, rate = run["loss"].to_numpy(), run["rate"].to_numpy()
-        spike = np.diff(loss) > SPIKE * loss[:-1]
-        shares.append(_mean(rate[:-1][spike] > (rate.min() + rate.max()) / 2))
-    return found.assign(rising=shares)
+        spike = np.diff(loss) > read.spike * loss[:-1]
+        rows.append({"seed": seed, "rising": _mean(rate[:-1][spike] > (rate.min() + rate.max()) / 2)})
+    return pd.DataFrame(rows)
