@@ -21,13 +21,13 @@ def test_rounding_dominated_numbers_do_not_flip():
 
 
 def test_card_escapes_text_and_keeps_tex():
-    part = Part("p", "error $x<1$ & `code`")
+    part = Part("p", "error < 1", "error $x<1$ & `code`")
     claim = Claim(id="toy.one", where="Eq. <1>", kind="theorem", states="It holds.", setup="$n=3$", parts=(part,))
-    record = {"verdict": "fails", "parts": {"p": [True, False]}, "measured": {"e": [1.0, 2.0]}}
+    record = {"verdict": "fails", "parts": {"p": {"outcome": False, "value": 1.25}}}
     text = cards.card(claim, record)
     assert "Eq. &lt;1&gt;" in text
     assert r"\(x&lt;1\)" in text and "<code>code</code>" in text and "&amp;" in text
-    assert "no (1 of 2)" in text and "✘ fails" in text
+    assert "no: 1.25" in text and "✘ fails" in text
     assert 'Set-up: <span class="math notranslate nohighlight">' in text and r"\(n=3\)" in text
 
 

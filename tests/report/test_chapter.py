@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from traindyn import evidence
 from traindyn.errors import InputError
 from traindyn.report import plots, provenance
 from traindyn.report.chapter import Chapter
@@ -29,10 +30,21 @@ def executed(tmp_path, preset="smoke", **changes):
     return Chapter("toy", {**PARAMETERS, "_run": run, **changes})
 
 
+def ratios(seeds=(7, 8, 9)) -> pd.DataFrame:
+    return evidence.table(pd.DataFrame({"seed": list(seeds), "ratio": 0.5}))
+
+
+def ends(corrected=True) -> pd.DataFrame:
+    return evidence.table(pd.DataFrame({"rate": [1.5, 2.5], "final": [1e-9, 1e9 if corrected else 1.0]}), "rate")
+
+
+SLOPE = evidence.table(pd.DataFrame({"seed": [], "slope": []}, dtype=float))
+
+
 def check_all(ch: Chapter) -> None:
-    ch.check("contraction", parts={"ratio": torch.tensor([True, True, True])}, measured={"ratio": torch.ones(3)})
-    ch.check("toy.slip", parts={"printed": False, "corrected": True}, measured={"rate": 1.5}, note="A note.")
-    ch.check("trend", parts={"trend": None})
+    ch.check("contraction", ratios(), {"kept": 0.5})
+    ch.check("toy.slip", ends(), note="A note.")
+    ch.check("trend", SLOPE)
 
 
 def test_a_run_under_the_executor(toy_book, tmp_path, shown):
@@ -44,17 +56,19 @@ def test_a_run_under_the_executor(toy_book, tmp_path, shown):
     check_all(ch)
     ch.verdicts()
     written = json.loads((tmp_path / "out" / "claims.json").read_text())
-    assert written["schema"] == 1 and written["chapter"] == "toy" and written["parameters_are_preset"] is True
+    assert written["schema"] == 2 and written["chapter"] == "toy" and written["parameters_are_preset"] is True
     verdicts = {claim["id"]: claim["verdict"] for claim in written["claims"]}
     assert verdicts == {
         "toy.contraction": "holds",
         "toy.slip": "holds with correction",
         "toy.trend": "undecided",
     }
-    assert written["claims"][0]["measured"] == {"ratio": [1.0, 1.0, 1.0]} and written["claims"][0]["seeds"] == 3
+    first = written["claims"][0]
+    assert first["evidence"]["ratio"]["rows"] == [[7, 0.5], [8, 0.5], [9, 0.5]] and first["seeds"] == 3
+    assert first["parts"]["ratio"]["outcome"] is True and first["parts"]["ratio"]["threshold"] == 1e-12
     about = json.loads((tmp_path / "out" / "circumstances.json").read_text())
     assert about["parameters"] == PARAMETERS and about["seeds"] == [7, 8] and "torch" in about["versions"]
-    assert "toy.slip: holds with correction\n    rate = 1.5" in ch.verdict_text()
+    assert "toy.slip: holds with correction\n    printed = 1e-09" in ch.verdict_text()
     assert ch.verdict("slip") == "holds with correction"
 
 
@@ -83,13 +97,15 @@ def test_wrong_parameters_are_told_in_one_line(toy_book, tmp_path, change, messa
 def test_checks_follow_the_ledger(toy_book, tmp_path, shown):
     ch = executed(tmp_path)
     with pytest.raises(InputError, match="did you mean 'toy.slip'"):
-        ch.check("toy.slop", parts={})
+        ch.check("toy.slop")
     with pytest.raises(InputError, match="unknown experiment 'ascent'"):
         ch.size("ascent")
-    ch.check("slip", parts={"printed": False, "corrected": False})
+    with pytest.raises(InputError, match="'toy.slip', part 'printed'.*no evidence is called 'final'"):
+        ch.check("slip", {"finale": 1.0})
+    ch.check("slip", ends(corrected=False))
     assert ch.verdict("slip") == "fails"
     with pytest.raises(InputError, match="checked twice"):
-        ch.check("slip", parts={"printed": True, "corrected": True})
+        ch.check("slip", ends())
     with pytest.raises(InputError, match="no cell checks: toy.contraction, toy.trend"):
         ch.verdicts()
     assert not (tmp_path / "out" / "claims.json").exists()
@@ -97,7 +113,7 @@ def test_checks_follow_the_ledger(toy_book, tmp_path, shown):
 
 def test_too_few_seeds_leave_a_claim_undecided(toy_book, tmp_path, shown):
     ch = executed(tmp_path)
-    ch.check("contraction", parts={"ratio": [True, True]})
+    ch.check("contraction", ratios([7, 8]), {"kept": 0.5})
     assert ch.verdict("contraction") == "undecided" and "asks for 3" in ch.records["toy.contraction"]["why"]
 
 

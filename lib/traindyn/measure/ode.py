@@ -25,16 +25,44 @@ def rk4(rhs: Callable[[Tensor], Tensor], w: Tensor, time: float, steps: int) -> 
     Raises:
         InputError: steps < 1.
     """
+    return rk4_path(lambda t, w: rhs(w), w, time / _at_least_one(steps), steps, keep=False)
+
+
+def rk4_path(
+    field: Callable[[float, Tensor], Tensor], w: Tensor, step: float, steps: int, *, keep: bool = True
+) -> Tensor:
+    """Integrate dw/dt = field(t, w) from time 0 by the classical fourth-order Runge-Kutta method, and keep the path.
+
+    Args:
+        field: maps time and state to the state's time derivative.
+        w: initial state, any shape.
+        step: length of a step, in the flow's own units.
+        steps: number of steps, >= 1.
+        keep: return every state; False: the last one alone.
+
+    Returns:
+        The states at 0, step, ..., steps * step, shape (steps + 1, ...); the last of them if not `keep`.
+
+    Raises:
+        InputError: steps < 1.
+    """
+    path = [w]
+    for index in range(_at_least_one(steps)):
+        t = index * step
+        k1 = field(t, w)
+        k2 = field(t + step / 2, w + step / 2 * k1)
+        k3 = field(t + step / 2, w + step / 2 * k2)
+        k4 = field(t + step, w + step * k3)
+        w = w + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        if keep:
+            path.append(w)
+    return torch.stack(path) if keep else w
+
+
+def _at_least_one(steps: int) -> int:
     if steps < 1:
         raise InputError(f"steps: expected at least 1 Runge-Kutta step, got {steps}")
-    h = time / steps
-    for _ in range(steps):
-        k1 = rhs(w)
-        k2 = rhs(w + h / 2 * k1)
-        k3 = rhs(w + h / 2 * k2)
-        k4 = rhs(w + h * k3)
-        w = w + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return w
+    return steps
 
 
 def relax(M: Tensor, rate: float, start: Tensor, times: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -151,7 +153,106 @@ def batch_critical_lr(
     return torch.stack(rates)
 
 
-def times_critical(ratio: float) -> Callable[[Any], float]:
+def output_curvature(loss: losses.Loss, f: Tensor, y: Tensor) -> Tensor:
+    """Return a root R of the loss's Hessian in the outputs, R R^T = d^2 L / df^2, shape (n c, n c), sample-major.
+
+    With the tangent kernel K (outputs="full"), R^T K R has the eigenvalues of the loss's Gauss-Newton matrix.
+
+    Args:
+        loss: a name of `losses.LOSSES`, or a callable that is convex in the outputs.
+        f: outputs, shape (n,) or (n, c).
+        y: targets as the loss wants them.
+
+    Raises:
+        InputError: the loss is not convex at f.
+    """
+    if not callable(loss) and loss in losses.SQUARED:
+        factor = losses.residual_factor(loss, len(f), f[0].numel())
+        return math.sqrt(factor) * torch.eye(f.numel(), dtype=f.dtype, device=f.device)
+    with torch.enable_grad():
+        free = f.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(losses.value(loss, free, y), free, create_graph=True)
+        if slope.requires_grad:
+            rows = [torch.autograd.grad(s, free, retain_graph=True, materialize_grads=True)[0] for s in slope.flatten()]
+            H = torch.stack(rows).reshape(f.numel(), f.numel())
+        else:  # linear in the outputs, piecewise at least
+            H = f.new_zeros(f.numel(), f.numel())
+    values, vectors = torch.linalg.eigh((H + H.T) / 2)
+    if values[0] < -1e-6 * values[-1].abs():
+        raise InputError("loss: not convex in the outputs; its Gauss-Newton matrix has no critical rate")
+    return vectors * values.clamp(min=0).sqrt()
+
+
+def network_critical_lr(model: nn.Module, X: Tensor, y: Tensor | None = None, loss: losses.Loss = "mse") -> Tensor:
+    """Critical rate of gradient descent at a network's present weights: 2 over the top Gauss-Newton eigenvalue.
+
+    For a squared loss that is `critical_lr` of its kernel with the outputs kept apart, in the loss's own normalisation.
+
+    Args:
+        model: a network, as in `empirical_ntk`.
+        X: inputs, shape (n, ...).
+        y: targets; not needed for a squared loss.
+        loss: a name of `losses.LOSSES`, or a callable that is convex in the outputs.
+
+    Returns:
+        0-dimensional tensor; infinity where the loss has no curvature in the outputs.
+
+    Raises:
+        InputError: as `empirical_ntk` and `output_curvature`.
+    """
+    K = empirical_ntk(model, X, outputs="full")
+    if not callable(loss) and loss in losses.SQUARED:
+        return critical_lr(K, n=len(X), loss=loss)
+    with torch.no_grad():
+        root = output_curvature(loss, model(X), y).to(K)
+    return 2 / torch.linalg.eigvalsh(root.T @ K @ root)[-1].clamp(min=0)
+
+
+def initial_critical(state: Any) -> Tensor:
+    """Return the critical rate of a training state's network on its training set, in the loss's own normalisation."""
+    return network_critical_lr(state.model, state.X, state.y, state.loss_name)
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A learning rate for `learn.train.fit` that is a multiple of the run's own initial critical rate.
+
+    Attributes:
+        ratio: the multiple.
+        reference: function State -> rate, asked once per run at its initial weights.
+    """
+
+    ratio: float
+    reference: Callable[[Any], Any] = initial_critical
+
+
+def relative(ratio: float) -> Relative:
+    """Return a rate for `learn.train.fit`: ratio times the run's own critical rate at its initial weights.
+
+    The critical rate is taken once per run and shared by `lr`, the entries of `schedule` and `Cyclical`. Where it has
+    to be that of the moment in which the rate enters, see `times_critical`.
+
+    Args:
+        ratio: multiple of eta_crit(w_0) = 2 / (factor |K|), K the kernel of the whole training set, outputs kept apart.
+
+    Returns:
+        A frozen object with the attributes `ratio` and `reference`.
+    """
+    return Relative(float(ratio))
+
+
+@dataclass(frozen=True)
+class TimesCritical:
+    """A rate function State -> rate: `ratio` times the critical rate at the weights where it is asked."""
+
+    ratio: float
+
+    def __call__(self, state: Any) -> float:
+        """Return the rate for a state with model, X, y and loss_name."""
+        return self.ratio * network_critical_lr(state.model, state.X, state.y, state.loss_name).item()
+
+
+def times_critical(ratio: float) -> TimesCritical:
     """Return a rate function for `learn.train.fit`: ratio times the critical rate of the whole training set.
 
     Args:
@@ -160,13 +261,7 @@ def times_critical(ratio: float) -> Callable[[Any], float]:
     Returns:
         Function State -> rate; its attribute `ratio` is the multiple.
     """
-
-    def rate(state: Any) -> float:
-        K = empirical_ntk(state.model, state.X, outputs="full")
-        return ratio * critical_lr(K, n=len(state.X), loss=state.loss_name).item()
-
-    rate.ratio = ratio
-    return rate
+    return TimesCritical(ratio)
 
 
 # ------------------------------------------------------------------------------------------------ matrix-free

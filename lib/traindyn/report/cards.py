@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from traindyn.report.claims import Claim, is_true
+from traindyn.report.claims import Claim
+from traindyn.report.language import parse
 
 # a sign beside the word: colour is never the only carrier
 SIGNS = {"holds": "✔", "holds with correction": "✎", "fails": "✘", "undecided": "?", "not testable": "–"}
@@ -68,12 +69,31 @@ def spread(value: Any, coarse: bool = False) -> str:
 
 
 def _value(claim: Claim, name: str, value: Any) -> str:
-    part = next(part for part in claim.parts if part.name == name)
-    truth = is_true(part, value)
+    if not isinstance(value, Mapping):  # a run from before evidence was kept
+        value = {"outcome": all(value) if isinstance(value, list) else value}
+    truth = value["outcome"]
     if truth is None:
         return "not in this run"
-    count = f" ({sum(value)} of {len(value)})" if isinstance(value, list) else ""
-    return f"{'✔ yes' if truth else '✘ no'}{count}"
+    said = f": {number(value['value'])}" if value.get("value") is not None else ""
+    return f"{'✔ yes' if truth else '✘ no'}{said}"
+
+
+def deciding_values(claim: Claim, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {part: the value that decided it} of the deciding parts; what was measured, in a run of the old form."""
+    if "measured" in record:
+        return dict(record["measured"])
+    parts = record["parts"]
+    return {
+        part.name: None if (value := parts[part.name]["value"]) is None else float(value)
+        for part in claim.parts
+        if part.decides and part.name in parts
+    }
+
+
+def coarse_parts(claim: Claim) -> set[str]:
+    """Return the names whose numbers rounding rules: those in `coarse`, and parts whose tests ask for one of them."""
+    coarse = set(claim.coarse)
+    return coarse | {part.name for part in claim.parts if part.test and coarse & set(parse(part.test).names)}
 
 
 def parts_table(claim: Claim, values: Mapping[str, Any]) -> str:
@@ -93,7 +113,7 @@ def measured_list(measured: Mapping[str, Any], coarse: Iterable[str] = ()) -> st
         f"{html.escape(name.replace('_', ' '))}: <b>{html.escape(spread(value, name in set(coarse)))}</b>"
         for name, value in measured.items()
     )
-    return f'<p class="claim-measured">Measured (minimum / median / maximum over seeds): {items}</p>' if items else ""
+    return f'<p class="claim-measured">Measured: {items}</p>' if items else ""
 
 
 def card(claim: Claim, record: Mapping[str, Any]) -> str:
@@ -117,7 +137,7 @@ def card(claim: Claim, record: Mapping[str, Any]) -> str:
         f'<p class="claim-states">{rich(claim.states)}</p>'
         f"{_setup(claim)}"
         f"{parts_table(claim, record['parts'])}"
-        f"{measured_list(record['measured'], claim.coarse)}{said}</div>"
+        f"{measured_list(deciding_values(claim, record), coarse_parts(claim))}{said}</div>"
     )
 
 
@@ -130,7 +150,7 @@ def verdict_table(claims: Iterable[Claim], records: Mapping[str, Mapping[str, An
     rows = "".join(
         f'<tr data-verdict="{records[claim.id]["verdict"]}"><td><a href="#{claim.anchor}">{claim.id.split(".", 1)[1]}'
         f"</a></td><td>{rich(claim.where)}</td><td>{badge(records[claim.id]['verdict'])}</td>"
-        f"<td>{_folded(measured_list(records[claim.id]['measured'], claim.coarse))}</td></tr>"
+        f"<td>{_folded(measured_list(deciding_values(claim, records[claim.id]), coarse_parts(claim)))}</td></tr>"
         for claim in claims
     )
     return (
@@ -149,6 +169,7 @@ def text_lines(claims: Iterable[Claim], records: Mapping[str, Mapping[str, Any]]
     for claim in claims:
         record = records[claim.id]
         lines.append(f"{claim.id}: {record['verdict']}")
-        for name, value in record["measured"].items():
-            lines.append(f"    {name} = {spread(value, name in claim.coarse)}")
+        coarse = coarse_parts(claim)
+        for name, value in deciding_values(claim, record).items():
+            lines.append(f"    {name} = {spread(value, name in coarse)}")
     return "\n".join(lines)

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
@@ -20,7 +19,9 @@ from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import atomic_path, project_root, read_json, write_json
 from traindyn.report import cards, provenance
-from traindyn.report.claims import NOT_TESTABLE, Claim, depends_on, derive, load_ledger, outcome
+from traindyn.report.claims import Claim, load_ledger
+from traindyn.report.columns import gather
+from traindyn.report.judge import SCHEMA, judge
 
 
 class Chapter:
@@ -65,19 +66,29 @@ class Chapter:
         self.seeds = [self.parameters["seed"] + i for i in range(self.parameters["n_seeds"])]
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
+        self.asked: dict[str, dict[str, Any]] = {}
         self._data: dict[str, Any] = {}
+        self._glued: dict[str, float] = {}
 
     def generator(self, purpose: str, seed: int | None = None) -> torch.Generator:
         """Return a CPU generator for one purpose, from `seed` (the chapter's first seed if None)."""
         return compute.generator(self.seeds[0] if seed is None else seed, purpose)
 
-    def size(self, experiment: str) -> SimpleNamespace:
-        """Return the sizes of one experiment at this run's preset, as attributes.
+    def size(self, experiment: str, **changes: Any) -> SimpleNamespace:
+        """Return the sizes of one experiment at this run's preset, as attributes, and note that it was asked for.
+
+        Args:
+            experiment: its name in `presets.yaml`.
+            changes: sizes that this chapter sets itself, from its parameters say.
 
         Raises:
-            InputError: `presets.yaml` has no such experiment.
+            InputError: `presets.yaml` has no such experiment, or it has no such size.
         """
-        return SimpleNamespace(**self._sizes[choose("experiment", experiment, self._sizes)])
+        found = self._sizes[choose("experiment", experiment, self._sizes)]
+        for name in changes:
+            choose(f"size of '{experiment}'", name, found)
+        self.asked[experiment] = {**found, **changes}
+        return SimpleNamespace(**self.asked[experiment])
 
     def uses(self, dataset: Any) -> Any:
         """Note a data set in the run's provenance and return it.
@@ -154,60 +165,67 @@ class Chapter:
                 lines += [f"The first rows; all of them: {{download}}`{name}.csv <tables/{name}.csv>`.", "````", ""]
             display({"text/markdown": "\n".join(lines)}, raw=True)
 
-    def check(
-        self,
-        claim_id: str,
-        parts: Mapping[str, Any],
-        measured: Mapping[str, Any] | None = None,
-        *,
-        seeds: int | None = None,
-        stand_in: str | None = None,
-        note: str = "",
-    ) -> None:
-        """Give a claim's parts their values, derive its verdict, show its card.
+    def check(self, claim_id: str, *evidence: pd.DataFrame | Mapping[str, float], note: str = "") -> None:
+        """Give a claim its evidence, derive its verdict by the ledger's tests, show its card.
 
         Args:
             claim_id: the ledger's id, with or without the chapter's name in front.
-            parts: {part: boolean, booleans over seeds, or None where this preset does not contain it}; exactly the
-                ledger's names.
-            measured: {name: number, or list over seeds}: what the parts were compared with.
-            seeds: how many independent seeds stand behind the values; the length of the lists among `parts` and
-                `measured` if None, else the run's number of seeds.
-            stand_in: what stood in for the source's data or model, if anything did.
+            evidence: tables of numbers by seed and case, as `traindyn.evidence.table` returns them, and {name: number}
+                for numbers that do not depend on chance; a name stands in one of them only.
             note: a sentence for the reader.
 
         Raises:
-            InputError: the claim or a part is not in the ledger, or the claim was checked before.
+            InputError: the claim is not in the ledger or was checked before, or a test asks for a name that is not in
+                the evidence.
         """
-        claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
-        if claim_id not in self.claims:
-            raise InputError(f"claim '{claim_id}' is not in claims.yaml{nearest(claim_id, self.claims)}")
+        claim_id = self._id(claim_id)
         if claim_id in self.records:
             raise InputError(f"claim '{claim_id}' is checked twice")
         claim = self.claims[claim_id]
-        values = {name: outcome(value) for name, value in parts.items()}
-        numbers = {name: _plain(value) for name, value in (measured or {}).items()}
-        if seeds is None:
-            lengths = [len(value) for value in values.values() if isinstance(value, list)]
-            seeds = min(lengths) if lengths else len(self.seeds)
-        verdict, why = derive(claim, self.preset, values, seeds)
-        self.records[claim_id] = {
-            "id": claim_id,
-            "verdict": verdict,
-            "why": why,
-            "parts": values,
-            "measured": numbers,
-            "seeds": seeds,
-            "depends_on": depends_on(claim, values) if values else [],
-            "stand_in": stand_in,
-            "criterion_sha256": claim.criterion_sha256,
-            "note": note,
-        }
-        display(HTML(cards.card(claim, self.records[claim_id])))
+        self.records[claim_id] = judge(claim, gather(*evidence), self.preset, self._setting(claim), note)
+        self._show("claim", cards.card(claim, self.records[claim_id]), id=claim_id)
+
+    def _id(self, claim_id: str) -> str:
+        claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
+        if claim_id not in self.claims:
+            raise InputError(f"claim '{claim_id}' is not in claims.yaml{nearest(claim_id, self.claims)}")
+        return claim_id
+
+    def _setting(self, claim: Claim) -> Any:
+        """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""
+        return None
+
+    def _show(self, kind: str, text: str, **about: Any) -> None:
+        """Show HTML with a marker in the output's metadata, by which it is rendered anew when the book is staged."""
+        display(HTML(text), metadata={"traindyn": {"show": kind, **about}})
+
+    def glue(self, name: str, value: float) -> None:
+        """Keep a number for the prose of this page, which reads it by MyST-NB's role: {glue:text}`peak:.2f`.
+
+        Args:
+            name: unique on the page.
+            value: one number.
+
+        Raises:
+            InputError: it is not one number, or the name was used before.
+        """
+        try:
+            value = float(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"glue '{name}': expected one number, got {type(value).__name__}") from error
+        if name in self._glued:
+            raise InputError(f"glue '{name}' is used twice on this page")
+        self._glued[name] = value
+        prefix = "application/papermill.record/"
+        display(
+            {f"{prefix}text/plain": repr(value)},
+            raw=True,
+            metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
+        )
 
     def verdict(self, claim_id: str) -> str:
         """Return the verdict of a claim that this run has checked."""
-        return self.records[claim_id if claim_id in self.records else f"{self.name}.{claim_id}"]["verdict"]
+        return self.records[self._id(claim_id)]["verdict"]
 
     def verdicts(self) -> None:
         """Show the table of all verdicts and write `claims.json` and what this process knows of the run.
@@ -217,14 +235,14 @@ class Chapter:
         """
         for claim in self.claims.values():
             if claim.not_testable and claim.id not in self.records:
-                self.records[claim.id] = _untested(claim)
+                self.records[claim.id] = judge(claim, {}, self.preset)
         if missing := [claim_id for claim_id in self.claims if claim_id not in self.records]:
             raise InputError(f"the ledger has {len(missing)} claims that no cell checks: {', '.join(missing)}")
         records = [self.records[claim_id] for claim_id in self.claims]
         write_json(
             self.out / "claims.json",
             {
-                "schema": 1,
+                "schema": SCHEMA,
                 "chapter": self.name,
                 "preset": self.preset,
                 "parameters_are_preset": self.is_preset,
@@ -242,37 +260,11 @@ class Chapter:
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)
-        display(HTML(cards.verdict_table(self.claims.values(), self.records)))
+        self._show("verdicts", cards.verdict_table(self.claims.values(), self.records))
 
     def verdict_text(self) -> str:
         """Return every verdict with its numbers as text, the form that tests compare."""
         return cards.text_lines(self.claims.values(), self.records)
-
-
-def _untested(claim: Claim) -> dict[str, Any]:
-    return {
-        "id": claim.id,
-        "verdict": NOT_TESTABLE,
-        "why": claim.not_testable,
-        "parts": {},
-        "measured": {},
-        "seeds": 0,
-        "depends_on": [],
-        "stand_in": None,
-        "criterion_sha256": claim.criterion_sha256,
-        "note": "",
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return a measured value as a Python number, a string, None, or a list of numbers."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple | pd.Series):
-        return [None if item is None else float(item) for item in value]
-    return value
 
 
 def _line(text: str) -> str:

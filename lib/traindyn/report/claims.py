@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
 
 from traindyn.errors import InputError, nearest
 from traindyn.files import project_root
+from traindyn.report.language import fill, parse
 
 HOLDS, CORRECTED, FAILS, UNDECIDED, NOT_TESTABLE = VERDICTS = (
     "holds",
@@ -41,19 +39,26 @@ class Part:
 
     Attributes:
         name: short word, unique in its claim.
-        statement: the criterion, in words and numbers.
+        test: the criterion, in the language of `report.criteria`.
+        says: the same in words, with places for the numbers of the test.
         reads: which reading of the claim it tests: printed, corrected, weaker, control or sensitivity.
         decides: whether the verdict rests on it.
-        quorum: share of the seeds for which it must be true (1: all).
+        quorum: share of the seeds for which it must be true; all of them if None.
         varies: what a sensitivity part varies ("initialisation"); named in the verdict if it changes the outcome.
     """
 
     name: str
-    statement: str
+    test: str | None = None
+    says: str = ""
     reads: str = "printed"
     decides: bool = True
-    quorum: Fraction = Fraction(1)
+    quorum: Fraction | None = None
     varies: str | None = None
+
+    @property
+    def statement(self) -> str:
+        """The criterion in words, with the numbers of its test."""
+        return self.says if self.test is None else fill(self.says, self.test)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Claim:
     parts: tuple[Part, ...] = ()
     reported: Any = None
     setup: str | None = None
+    runs: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
     seeds: int = 1
     decides_at: tuple[str, ...] = PRESETS
     expect: Mapping[str, str] = field(default_factory=dict)
@@ -108,9 +115,11 @@ class Claim:
 
     @property
     def criterion_sha256(self) -> str:
-        """Hash of everything that decides: parts, seeds asked for and presets that decide."""
-        parts = [(p.name, p.statement, p.reads, p.decides, str(p.quorum), p.varies) for p in self.parts]
-        text = json.dumps([self.id, parts, self.seeds, list(self.decides_at), self.not_testable])
+        """Hash of everything that decides: tests, quorums, roles, seeds, presets, definitions; not the wording."""
+        parts = [(p.name, p.test, p.reads, p.decides, str(p.quorum), p.varies) for p in self.parts]
+        text = json.dumps(
+            [self.id, parts, self.seeds, list(self.decides_at), list(self.definitions), self.not_testable]
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -162,10 +171,10 @@ def _claim(entry: Mapping[str, Any], path: Path) -> Claim:
         claim = Claim(
             **{
                 **{name: value for name, value in fields.items() if value is not None},
-                "parts": tuple(_part(part) for part in parts),
+                "parts": tuple(_part(part, where) for part in parts),
                 "errata": tuple(Erratum(**erratum) for erratum in errata),
                 "decides_at": tuple(fields.get("decides_at", () if fields.get("not_testable") else PRESETS)),
-                "coarse": tuple(fields.get("coarse") or ()),
+                **{name: tuple(fields.get(name) or ()) for name in ("coarse", "runs", "definitions")},
             }
         )
     except (TypeError, ValueError) as error:
@@ -182,90 +191,31 @@ def _claim(entry: Mapping[str, Any], path: Path) -> Claim:
     return claim
 
 
-def _part(entry: Mapping[str, Any]) -> Part:
+def _part(entry: Mapping[str, Any], where: str) -> Part:
     fields = dict(entry)
-    fields["quorum"] = Fraction(str(fields.get("quorum", 1)))
+    where = f"{where}, part '{fields.get('name', '?')}'"
+    if "statement" in fields:  # a part that is not yet a test
+        fields["says"] = fields.pop("statement")
+    for name in fields:
+        if name not in Part.__dataclass_fields__:
+            raise InputError(f"{where}: unknown key '{name}'{nearest(name, Part.__dataclass_fields__)}")
+    if fields.get("quorum") is not None:
+        fields["quorum"] = Fraction(str(fields["quorum"]))
     if fields.get("reads") == "sensitivity":
         fields.setdefault("decides", False)
-    return Part(**fields)
+    part = Part(**fields)
+    if part.test is not None:
+        try:
+            test = parse(part.test)
+            fill(part.says, test)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        if part.quorum not in (None, 1) and not test.bare:
+            raise InputError(f"{where}: '{part.test}' is asked once, over all seeds; it cannot have a quorum")
+    return part
 
 
 def _known(where: str, what: str, given: Any, known: tuple[str, ...]) -> None:
     for word in given:
         if word not in known:
             raise InputError(f"{where}: {what} '{word}' is unknown; expected one of {', '.join(known)}")
-
-
-def outcome(value: Any) -> bool | None | list[bool]:
-    """Return a part's value as plain Python: a boolean, None, or a list of booleans over seeds.
-
-    Raises:
-        InputError: it is something else (a number, say: compare it before you check it).
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    array = np.asarray(value)
-    if array.dtype != bool or array.ndim > 1 or array.size == 0:
-        raise InputError(f"a part is a boolean, None, or booleans over seeds; got {value!r}")
-    return array.tolist()
-
-
-def is_true(part: Part, value: bool | None | list[bool]) -> bool | None:
-    """Return whether a part is met: a list of seeds is, when at least the part's quorum of them is true."""
-    if isinstance(value, list):
-        return sum(value) >= math.ceil(part.quorum * len(value))
-    return value
-
-
-def derive(claim: Claim, preset: str, values: Mapping[str, Any], seeds: int) -> tuple[str, str]:
-    """Derive the verdict of a claim from the values of its parts.
-
-    All deciding printed parts true: holds. A printed part false and every deciding corrected or weaker part true:
-    holds with correction. A printed part false otherwise: fails. A control false, fewer seeds than asked, a deciding
-    part None, or a preset outside `decides_at`: undecided.
-
-    Args:
-        claim: the claim.
-        preset: smoke, laptop or paper.
-        values: one value per part, as `outcome` returns them.
-        seeds: number of seeds behind the values.
-
-    Returns:
-        The verdict, and why it is undecided (empty otherwise).
-
-    Raises:
-        InputError: the names of `values` are not those of the claim's parts.
-    """
-    if claim.not_testable:
-        return NOT_TESTABLE, claim.not_testable
-    names = [part.name for part in claim.parts]
-    for name in set(values) ^ set(names):
-        known = "has no value" if name in names else f"is not in the ledger{nearest(name, names)}"
-        raise InputError(f"claim '{claim.id}': part '{name}' {known}; its parts: {', '.join(names)}")
-    truth = {part.name: is_true(part, values[part.name]) for part in claim.parts}
-    deciding = [part for part in claim.parts if part.decides]
-    if preset not in claim.decides_at:
-        return UNDECIDED, claim.because.get(preset, f"the {preset} preset does not decide it")
-    if missing := [part.name for part in deciding if truth[part.name] is None]:
-        return UNDECIDED, f"not contained in this run: {', '.join(missing)}"
-    if seeds < claim.seeds:
-        return UNDECIDED, f"{seeds} seeds, the criterion asks for {claim.seeds}"
-    if broken := [part.name for part in deciding if part.reads == "control" and not truth[part.name]]:
-        return UNDECIDED, f"control failed: {', '.join(broken)}"
-    if all(truth[part.name] for part in deciding if part.reads == "printed"):
-        return HOLDS, ""
-    mended = [truth[part.name] for part in deciding if part.reads in ("corrected", "weaker")]
-    return (CORRECTED if mended and all(mended) else FAILS), ""
-
-
-def depends_on(claim: Claim, values: Mapping[str, Any]) -> list[str]:
-    """Return what the outcome depends on: what those sensitivity parts vary that differ from the printed outcome."""
-    printed = [is_true(part, values[part.name]) for part in claim.parts if part.reads == "printed" and part.decides]
-    differing = [
-        part.varies
-        for part in claim.parts
-        if part.varies and is_true(part, values[part.name]) not in (None, all(printed))
-    ]
-    return list(dict.fromkeys(differing)) if None not in printed else []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from traindyn.errors import InputError
-from traindyn.report.cards import badge, number, parts_table, rich, spread
+from traindyn.report.cards import badge, coarse_parts, deciding_values, number, parts_table, rich, spread
 from traindyn.report.claims import CONSEQUENCES, VERDICTS, Claim, Erratum
 from traindyn.run.results import Findings, Outcome, counts, is_stale, surprises, testable
 
@@ -115,8 +115,8 @@ def _run_name(outcome: Outcome) -> str:
 def _measured(claim: Claim, outcome: Outcome) -> str:
     return "".join(
         f'<span class="measure">{html.escape(name.replace("_", " "))}: '
-        f"<b>{html.escape(spread(value, name in claim.coarse))}</b></span>"
-        for name, value in outcome.records[claim.id]["measured"].items()
+        f"<b>{html.escape(spread(value, name in coarse_parts(claim)))}</b></span>"
+        for name, value in deciding_values(claim, outcome.records[claim.id]).items()
     )
 
 

@@ -18,7 +18,7 @@ from traindyn.errors import InputError
 from traindyn.files import atomic_path, set_aside, sha256_array
 from traindyn.learn.train.loop import Loop
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 def fingerprint(loop: Loop, settings: dict[str, Any]) -> str:
@@ -59,8 +59,9 @@ def save(loop: Loop, path: Path, key: str) -> None:
     tensors |= {f"buffer/{name}": values for name, values in loop.buffers.items()}
     tensors |= {f"row/{name}": torch.stack(values) for name, values in recorder.rows.items() if values}
     tensors |= {"bad_at": torch.as_tensor(loop.bad_at), "bad_loss": torch.as_tensor(loop.bad_loss)}
-    if isinstance(loop.rates, Tensor):
-        tensors["rates"] = loop.rates
+    tensors |= {f"reference/{index}": values for index, values in enumerate(loop.references)}
+    for name, rates in (("rates", loop.exact), ("start_rates", loop.start_rates)):
+        tensors[name] = rates if isinstance(rates, Tensor) else torch.tensor(rates, dtype=torch.float64)
     for index, rng in enumerate(loop.feed.generators):
         tensors[f"generator/{index}"] = rng.get_state()
     looks: dict[str, list[int]] = {}
@@ -71,7 +72,6 @@ def save(loop: Loop, path: Path, key: str) -> None:
                 tensors |= {f"look/{name}/{at}/{run}/{item}": value for item, value in part.items()}
     state = {
         "first": loop.first,
-        "rates": None if isinstance(loop.rates, Tensor) else loop.rates,
         "steps": recorder.steps,
         "looks": looks,
         "wall": loop.wall,
@@ -119,7 +119,11 @@ def restore(loop: Loop, path: Path, key: str) -> bool:
     for index, rng in enumerate(loop.feed.generators):
         rng.set_state(tensors[f"generator/{index}"])
     loop.bad_at, loop.bad_loss = (np.array(tensors[name].numpy()) for name in ("bad_at", "bad_loss"))
-    loop.rates = tensors["rates"].to(device) if "rates" in tensors else float(state["rates"])
+    exact, start = tensors["rates"], tensors["start_rates"]
+    loop.hold(exact.to(device) if exact.ndim else exact.item())
+    loop.start_rates = start.to(device) if start.ndim else start.item()
+    loop.references = [tensors[f"reference/{index}"].to(device) for index in range(len(loop.reference_functions))]
+    loop.turn()
     loop.first, loop.wall = state["first"], state["wall"]
     return True
 

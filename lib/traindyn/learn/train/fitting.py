@@ -16,13 +16,13 @@ from tqdm import tqdm
 from traindyn import losses
 from traindyn.compute import generator, pick_device, strict_float32
 from traindyn.errors import InputError, choose
-from traindyn.learn.train.loop import Stop
+from traindyn.learn.train.loop import Outcome, Stop
 from traindyn.learn.train.optim import Rule
 from traindyn.learn.train.parallel import Job, Spec, Trained, size, train
 from traindyn.learn.train.probes import Probe
 from traindyn.learn.train.result import Models, Run
 from traindyn.learn.train.sampling import Source
-from traindyn.learn.train.schedules import plans, ratio
+from traindyn.learn.train.schedules import Multiple, Plan, plans, ratio
 
 VARY = ("init", "data", "order")
 
@@ -62,7 +62,9 @@ def fit(
         loss: a name of `losses.LOSSES`, or a callable (f, y) -> scalar tensor.
         optimizer: "sgd", "momentum" (0.9), "rmsprop", "adagrad", "adadelta", "adam", or
             {"name": ..., hyperparameters by torch's names}.
-        lr: a number, a list (every rate x every seed is a run), or a function State -> number, asked once per run.
+        lr: a number, a list (every rate x every seed is a run), {seed: rate or list of rates}, a function State ->
+            number, asked once per run when it enters, or a multiple of the run's own reference
+            (`measure.spectrum.relative`), asked once per run at its initial weights.
         schedule: None; [(step, rate), ...], rates as for `lr`; `Cyclical`; or a function State -> rate, asked before
             every update (every k-th, if it has an attribute `every` = k).
         batch_size: samples per update; None: all of them. Batches have equal size: without replacement the
@@ -94,7 +96,7 @@ def fit(
     Raises:
         InputError: the settings do not fit one another.
     """
-    rule, stop, plan_list = Rule.of(optimizer), Stop.of(stop), plans(lr, schedule)
+    rule, stop = Rule.of(optimizer), Stop.of(stop)
     losses.check(loss)
     vary = [choose("what varies with the seed", word, VARY) for word in vary]
     if steps < 0:
@@ -113,7 +115,7 @@ def fit(
     if device.type == "cuda":
         strict_float32()
 
-    specs = [Spec(index, seed, plan) for index, seed in enumerate(given) for plan in plan_list]
+    specs = [Spec(index, seed, plan) for index, seed in enumerate(given) for plan in plans(lr, schedule, seed)]
     job = Job(
         build=_builder(model, seeds is not None, own["init"], dtype),
         source=source,
@@ -203,9 +205,8 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
         last_loss = frame.groupby("run")["loss"].agg(lambda values: values.iloc[-1])
         for row, spec in enumerate(part.specs):
             run = before + row
-            starts = frame.loc[frame["run"] == run, "rate"]
-            own = {"run": run, "seed": spec.seed, "lr": float(starts.iloc[0]), "lr_ratio": ratio(spec.plan.start)}
-            own |= {f"rate_{step}": rate for step, rate in spec.plan.changes if not callable(rate)}
+            own = {"run": run, "seed": spec.seed, "lr": float(outcome.start_rates[row])}
+            own |= {"lr_ratio": ratio(spec.plan.start)} | _rates(spec.plan, outcome, row)
             own |= {"outcome": outcome.words[row], "steps": int(outcome.ends[row]), "loss": float(last_loss[run])}
             summary.append(own | {"wall": outcome.wall / len(part.specs)})
             templates.append(part.stack.module)
@@ -216,6 +217,8 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
     labels = table[["run", "seed", "lr", "lr_ratio"]]
     rest = [name for name in frame.columns if name not in labels.columns]
     frame = labels.merge(frame, on="run", how="right")[[*labels.columns, *rest]]
+    if "reference" in table:
+        frame["reference"] = frame["run"].map(table["reference"])
     counts = [len(part.specs) for part in trained]
     arrays, times = _join(pieces, counts)
     weights = {
@@ -223,6 +226,18 @@ def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:
         for name in (*trained[0].stack.params, *trained[0].stack.fixed)
     }
     return Run(frame, table, arrays, times, Models(templates, weights), meta, weights)
+
+
+def _rates(plan: Plan, outcome: Outcome, row: int) -> dict[str, float]:
+    """Return the columns of a run's later rates, as numbers, and of the reference that multiples refer to."""
+    found: dict[str, float] = {}
+    own = {rate.reference: float(outcome.references[rate.reference][row]) for rate in plan.multiples()}
+    for step, rate in plan.changes:
+        if isinstance(rate, Multiple):
+            found |= {f"rate_{step}": rate.ratio * own[rate.reference], f"ratio_{step}": rate.ratio}
+        elif not callable(rate):
+            found[f"rate_{step}"] = rate
+    return found | ({"reference": next(iter(own.values()))} if own else {})
 
 
 def _join(

@@ -13,7 +13,7 @@ from torch import Tensor
 from traindyn.errors import InputError
 from traindyn.learn.train.probes import Probe, State
 
-RESERVED = ("run", "seed", "lr", "lr_ratio", "step", "rate", "loss", "batch_loss")
+RESERVED = ("run", "seed", "lr", "lr_ratio", "step", "rate", "loss", "batch_loss", "reference")
 
 
 class Recorder:

@@ -20,7 +20,7 @@ from traindyn.learn.train.history import Recorder
 from traindyn.learn.train.optim import Rule
 from traindyn.learn.train.probes import State
 from traindyn.learn.train.sampling import Feed
-from traindyn.learn.train.schedules import Cyclical, Plan
+from traindyn.learn.train.schedules import Cyclical, Multiple, Plan
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,19 @@ class Stop:
 
 @dataclass
 class Outcome:
-    """How R runs ended: the recorder, and per run the word, the last step and the loss there."""
+    """How R runs ended: the recorder, and per run the word, the last step, the loss there, and its rates.
+
+    `start_rates` (R,) is what `lr` was, as a number; `references` are the runs' references that multiples refer to,
+    (R,) for each different one.
+    """
 
     recorder: Recorder
     words: list[str]
     ends: np.ndarray
     end_loss: np.ndarray
     wall: float
+    start_rates: np.ndarray
+    references: dict[Callable[[Any], Any], np.ndarray]
 
 
 class Loop:
@@ -95,6 +101,14 @@ class Loop:
         self.start_flat = stack.flat.clone()
         self.active = torch.ones(stack.runs, dtype=torch.bool, device=stack.flat.device)
         self.rates: float | Tensor = math.nan  # of the coming update: a number if all runs share it, else (R, 1)
+        self.exact: float | Tensor = math.nan  # the same in double precision, as it was given
+        self.start_rates: float | Tensor = math.nan  # what `lr` was
+        self.references: list[Tensor] = []  # (R,) each, of the different references of the plans' multiples
+        self.reference_functions = list(dict.fromkeys(rate.reference for plan in plans for rate in plan.multiples()))
+        self._low: Tensor | None = None
+        self._high: Tensor | None = None
+        # Apple's GPU has no double precision
+        self._precise = stack.flat.dtype if stack.flat.device.type == "mps" else torch.float64
         self.first = 0
         self.bad_at = np.full(stack.runs, -1)
         self.bad_loss = np.full(stack.runs, np.nan)
@@ -169,35 +183,73 @@ class Loop:
 
     # --- rates
 
+    def _refer(self) -> None:
+        """Ask every run for the references of its plan's multiples, at the initial weights."""
+        if self.reference_functions and not self.references:
+            for reference in self.reference_functions:
+                with torch.enable_grad():
+                    values = [reference(self.state(run, 0, None)) for run in range(self.stack.runs)]
+                self.references.append(self._column(values).squeeze(1))
+            self.turn()
+
+    def turn(self) -> None:
+        """Keep the turning points of a cyclical schedule as one number per run, where they are multiples."""
+        rule = self.plans[0].rule
+        self._low = self._high = None
+        if isinstance(rule, Cyclical) and any(isinstance(rate, Multiple) for rate in (rule.low, rule.high)):
+            runs = range(self.stack.runs)
+            self._low, self._high = (
+                self._column([self._resolved(rate, run) for run in runs]) for rate in (rule.low, rule.high)
+            )
+
+    def _resolved(self, rate: Any, run: int) -> Any:
+        if isinstance(rate, Multiple):
+            return rate.ratio * self.references[self.reference_functions.index(rate.reference)][run]
+        return rate
+
+    def _column(self, values: list[Any]) -> Tensor:
+        like = {"dtype": self._precise, "device": self.stack.flat.device}
+        return torch.stack([torch.as_tensor(value, **like).detach().reshape(1) for value in values])
+
     def _enter(self, step: int) -> None:
         """Let the rates that enter at `step` hold from now on."""
+        if step == 0:
+            self._refer()
         entering = [plan.entering(step) for plan in self.plans]
         if all(rate is None for rate in entering):
             return
-        before = self.rates
+        before = self.exact
         values = []
         for run, rate in enumerate(entering):
             if rate is None:
                 rate = before[run, 0] if isinstance(before, Tensor) else before
+            elif isinstance(rate, Multiple):
+                rate = self._resolved(rate, run)
             elif callable(rate):
                 with torch.enable_grad():
                     rate = rate(self.state(run, step, None))
             values.append(rate)
         self._set_rates(values)
+        if step == 0:
+            self.start_rates = self.exact
 
     def _set_rates(self, values: list[Any]) -> None:
         numbers = [value for value in values if not isinstance(value, Tensor)]
         if len(numbers) == len(values) and len(set(numbers)) == 1:
-            self.rates = float(numbers[0])
-            return
-        like = {"dtype": self.stack.flat.dtype, "device": self.stack.flat.device}
-        self.rates = torch.stack([torch.as_tensor(value, **like).detach().reshape(1) for value in values])
+            self.hold(float(numbers[0]))
+        else:
+            self.hold(self._column(values))
+
+    def hold(self, exact: float | Tensor) -> None:
+        """Let these rates hold: a number, or (R, 1) in double precision."""
+        self.exact = exact
+        self.rates = exact.to(self.stack.flat.dtype) if isinstance(exact, Tensor) else exact
 
     def _rule_rates(self, step: int) -> None:
         """Ask the schedule for the rates of update `step`."""
         schedule = self.plans[0].rule
         if isinstance(schedule, Cyclical):
-            self.rates = schedule.at(step)
+            self.hold(schedule.at(step, self._low, self._high))
         elif schedule is not None and step % getattr(schedule, "every", 1) == 0:
             with torch.enable_grad():
                 self._set_rates([schedule(self.state(run, step, None)) for run in range(self.stack.runs)])
@@ -219,15 +271,15 @@ class Loop:
             full = batch_loss if known else self.training_loss()
         else:
             full = batch_loss.new_full((self.stack.runs,), math.nan)
-        rates = self.rates
-        rate = rates.squeeze(1) if isinstance(rates, Tensor) else batch_loss.new_full((1,), rates)
+        exact = self.exact
+        given = batch_loss.new_full((1,), exact, dtype=self._precise) if not isinstance(exact, Tensor) else exact[:, 0]
         if self.stop.loss is not None:
             self.active = self.active & ~(full <= self.stop.loss)
         if self.stop.when is not None:
             ended = [self.stop.when(self.state(run, step, full)) for run in range(self.stack.runs)]
             ended = torch.stack([torch.as_tensor(e, device=full.device).bool().reshape(()) for e in ended])
             self.active = self.active & ~ended
-        self.recorder.row(step, loss=full, batch_loss=batch_loss, rate=rate, stop=~self.active)
+        self.recorder.row(step, loss=full, batch_loss=batch_loss, rate=given, stop=~self.active)
         self.recorder.look(
             step, lambda run: self.state(run, step, full), lambda: self.stack.flat.isfinite().all(1).cpu().numpy()
         )
@@ -294,4 +346,8 @@ class Loop:
         diverged = (self.bad_at >= 0) & ((stopped < 0) | (self.bad_at <= stopped))
         ends = np.where(diverged, self.bad_at, np.where(stopped >= 0, stopped, self.steps))
         words = np.where(diverged, "diverged", np.where(stopped >= 0, "stopped", "finished")).tolist()
-        return Outcome(self.recorder, words, ends, self.bad_loss, time.perf_counter() - began)
+        start = self.start_rates
+        start = start[:, 0].cpu().numpy() if isinstance(start, Tensor) else np.full(self.stack.runs, start)
+        found = (values.cpu().double().numpy() for values in self.references)
+        references = dict(zip(self.reference_functions, found, strict=True))
+        return Outcome(self.recorder, words, ends, self.bad_loss, time.perf_counter() - began, start, references)

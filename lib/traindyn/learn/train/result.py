@@ -60,10 +60,11 @@ class Run:
     """The record of one `fit`: all seeds, all rates.
 
     Attributes:
-        frame: one row per (run, recorded step): run, seed, lr (the rate it started with), lr_ratio (its multiple of
-            the critical rate, if a rate function says so), step, rate (of the coming update), loss (whole training
-            set), batch_loss (of the coming update), and the probes' scalars.
-        summary: one row per run: run, seed, lr, lr_ratio, outcome (finished | stopped | diverged), steps, loss (the
+        frame: one row per (run, recorded step): run, seed, lr (as it was given; of a function or a multiple the rate
+            that it came to), lr_ratio (its multiple of the critical rate, if it says so), step, rate (of the coming
+            update), loss (whole training set), batch_loss (of the coming update), the probes' scalars, and, where
+            rates are multiples, reference (the run's own, at its initial weights). Rates are in double precision.
+        summary: one row per run: run, seed, lr, lr_ratio, rate_<step> and ratio_<step> (that enter there), outcome (finished | stopped | diverged), steps, loss (the
             last), wall (seconds, shared out evenly among runs that trained together).
         arrays: {name: array (run, time, ...)} of the probes' tensors; NaN after a run's end.
         times: {name: steps of the time axis}.
