@@ -3,6 +3,7 @@
 from traindyn.studies.catapults import (
     evidence_gd,
     evidence_sgd,
+    evidence_theory,
     figures,
     gd,
     one_step,
@@ -16,6 +17,7 @@ from traindyn.studies.catapults import (
 __all__ = [
     "evidence_gd",
     "evidence_sgd",
+    "evidence_theory",
     "figures",
     "gd",
     "one_step",

@@ -52,9 +52,7 @@ def rank2(run: pd.DataFrame, biased: pd.DataFrame, scan: pd.DataFrame, printed: 
 
 def climbing(runs: Mapping[str, pd.DataFrame], fallen: float) -> pd.DataFrame:
     """Figures C.3 and C.5: those of `catapult` and climb (see `gd.climb`), per seed and network."""
-    return stacked(
-        {net: catapult(run).join(table(gd.climb(run, fallen))) for net, run in runs.items()}, "network"
-    )
+    return stacked({net: catapult(run).join(table(gd.climb(run, fallen))) for net, run in runs.items()}, "network")
 
 
 def over_scalar(ratios: pd.Series) -> pd.DataFrame:

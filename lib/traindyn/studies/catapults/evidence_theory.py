@@ -82,6 +82,8 @@ def layer_sums(seeds: Iterable[int], layers: dict[str, Any]) -> pd.DataFrame:
 
 def _slopes(frame: pd.DataFrame, y: str, by: list[str]) -> pd.Series:
     """Return per group the least-squares slope of log y against log width."""
-    return frame.groupby(by).apply(
-        lambda part: float(np.polyfit(np.log(part["width"]), np.log(part[y]), 1)[0]), include_groups=False
-    ).rename("slope")
+    return (
+        frame.groupby(by)
+        .apply(lambda part: float(np.polyfit(np.log(part["width"]), np.log(part[y]), 1)[0]), include_groups=False)
+        .rename("slope")
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from traindyn.compute import generator
 from traindyn.learn import models
 from traindyn.learn.models import taylor
 from traindyn.learn.train import Stop, fit
-from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.spectrum import times_critical
+from traindyn.measure.spectrum import network_critical_lr, relative
 from traindyn.studies.catapults import tasks
 
 
@@ -119,13 +118,12 @@ def phases(frame: pd.DataFrame, starts: Sequence[int], space: int = 10) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def drift(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: Any, bias: str) -> pd.DataFrame:
+def drift(size: Any, follow: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """Train at half the critical rate for several depths and widths, and read how far ||K|| moves.
 
     Args:
-        seeds: one run each.
         size: attributes of `tasks.follow`, and nets: [[depth, [widths]], ...].
-        dtype, device, bias: as in `tasks.follow`.
+        follow: of `tasks.follower`.
 
     Returns:
         One row per depth, width and seed: drift (| ||K||(T)/||K||(0) - 1 |), rises (steps at which the loss rises),
@@ -134,20 +132,17 @@ def drift(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, devic
     rows = []
     for depth, widths in size.nets:
         for width in widths:
-            own = SimpleNamespace(**{**vars(size), "depth": depth, "width": width})
-            frame = tasks.follow(seeds, own, [(0, 0.5)], dtype, device, bias, every=0)
+            frame = follow(tasks.variant(size, depth=depth, width=width), 0.5, every=0)
             for seed, run in frame.groupby("seed"):
-                norms = run["norm"].dropna()
-                moved = abs(norms.iloc[-1] / norms.iloc[0] - 1)
-                row = {"depth": depth, "width": width, "seed": seed, "drift": moved}
-                row |= {"rises": int((run["loss"].diff() > 0).sum()), "peak": run["loss"].max() / run["loss"].iloc[0]}
-                rows.append(row)
+                norms, loss = run["norm"].dropna(), run["loss"]
+                row = {"depth": depth, "width": width, "seed": seed, "drift": abs(norms.iloc[-1] / norms.iloc[0] - 1)}
+                rows.append(row | {"rises": int((loss.diff() > 0).sum()), "peak": loss.max() / loss.iloc[0]})
     return pd.DataFrame(rows)
 
 
 def survival(
+    size: Any,
     seeds: Sequence[int],
-    size: SimpleNamespace,
     dtype: torch.dtype,
     device: Any,
     bias: str = "none",
@@ -156,37 +151,33 @@ def survival(
     """Train at a grid of rates and read which of them diverge, and which end where.
 
     Args:
-        seeds: one run per rate each.
         size: attributes of `tasks.follow`, and ratios (rates over the critical rate at the start).
+        seeds: one run per rate each.
         dtype, device, bias: as in `tasks.follow`.
         quadratic: train the second-order Taylor model of a two-layer network (its gates are fixed at the start).
 
     Returns:
-        One row per seed and ratio: diverged, final (loss at the end over the initial one; NaN if it diverged).
+        One row per seed and ratio: diverged, final (loss at the end over the initial one; inf if it diverged).
     """
-    frames = []
-    for seed in seeds:
-        X, y = (t.to(device) for t in tasks.task(seed, size, dtype))
-        model = tasks.network(size, bias)
-        if quadratic:
-            model = taylor.quadratize(models.TwoLayer(X.shape[1], size.width))
-        run = fit(
-            model,
-            X,
-            y,
-            lr=[times_critical(ratio) for ratio in size.ratios],
-            steps=size.steps,
-            seeds=[seed],
-            dtype=dtype,
-            stop=Stop(diverged=tasks.DIVERGED),
-            record=[0],
-            progress=False,
-        )
-        loss = run.frame.groupby("run")["loss"]
-        gone = (run.summary["outcome"] == "diverged").to_numpy()
-        final = np.where(gone, np.nan, (loss.last() / loss.first()).to_numpy())
-        frames.append(pd.DataFrame({"seed": seed, "ratio": size.ratios, "diverged": gone, "final": final}))
-    return pd.concat(frames, ignore_index=True)
+    X, y = tasks.task(seeds[0], size, dtype)
+    two = taylor.quadratize(models.TwoLayer(X.shape[1], size.width)) if quadratic else None
+    run = fit(
+        two or tasks.network(size, X, y, bias),
+        lambda seed: tasks.task(seed, size, dtype),
+        lr=[relative(ratio) for ratio in size.ratios],
+        steps=size.steps,
+        seeds=list(seeds),
+        dtype=dtype,
+        device=device,
+        stop=Stop(diverged=tasks.DIVERGED),
+        record=[0],
+        progress=False,
+    )
+    loss = run.frame.groupby("run")["loss"]
+    found = run.summary[["seed", "lr_ratio"]].rename(columns={"lr_ratio": "ratio"})
+    found["diverged"] = (run.summary["outcome"] == "diverged").to_numpy()
+    found["final"] = np.where(found["diverged"], np.inf, (loss.last() / loss.first()).to_numpy())
+    return found
 
 
 def limits(table: pd.DataFrame, trained: float) -> pd.DataFrame:
@@ -214,35 +205,38 @@ def limits(table: pd.DataFrame, trained: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def scan(seed: int, size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:
+def scan(size: Any, seeds: Sequence[int], dtype: torch.dtype) -> pd.DataFrame:
     """Return n/||K|| at the start on the rank-2 task for depths, bias laws, input factors and output biases.
 
     Args:
-        seed: of data and weights.
         size: attributes n, dim, width, depths.
+        seeds: of data and weights.
         dtype: of the computation.
 
     Returns:
-        One row per setting: depth, hidden bias, output bias, input factor, critical.
+        One row per seed and setting: depth, hidden bias, output bias, input factor, critical.
     """
-    X, _ = tasks.task(seed, SimpleNamespace(**{**vars(size), "data": "rank2"}), dtype)
     laws = [("none", False), ("zero", False), ("normal", False), ("zero", True)]
     rows = []
-    for depth in size.depths:
-        for law, out in laws:
-            for factor in (1.0, 2**0.5):
-                model = models.FCN(
-                    size.dim, size.width, depth, bias=tasks.BIASES[law], output_bias="zero" if out else False
-                ).to(dtype)
-                model.reset(generator(seed, "init"))
-                K = empirical_ntk(model, factor * X)
-                rows.append(
-                    {
-                        "depth": depth,
-                        "hidden bias": law,
-                        "output bias": "zero" if out else "none",
-                        "input factor": round(factor, 3),
-                        "critical": len(X) / torch.linalg.eigvalsh(K)[-1].item(),
-                    }
-                )
+    for seed, depth, (law, out), factor in product(seeds, size.depths, laws, (1.0, 2**0.5)):
+        X, _ = tasks.task(seed, tasks.variant(size, data="rank2"), dtype)
+        model = models.FCN(size.dim, size.width, depth, bias=tasks.BIASES[law], output_bias="zero" if out else False)
+        model.to(dtype).reset(generator(seed, "init"))
+        rows.append(
+            {
+                "seed": seed,
+                "depth": depth,
+                "hidden bias": law,
+                "output bias": "zero" if out else "none",
+                "input factor": round(factor, 3),
+                "critical": network_critical_lr(model, factor * X).item(),
+            }
+        )
     return pd.DataFrame(rows)
+
+
+def closest(scan: pd.DataFrame, printed: float, count: int = 8) -> pd.DataFrame:
+    """Return the settings of `scan` whose mean rate over the seeds comes closest to a printed one, with least and most."""
+    by = scan.groupby([name for name in scan.columns if name not in ("seed", "critical")], sort=False)["critical"]
+    means = by.agg(["mean", "min", "max"]).reset_index()
+    return means.iloc[(means["mean"] - printed).abs().argsort()[:count]]

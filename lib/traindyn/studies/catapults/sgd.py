@@ -11,8 +11,7 @@ taken): the sizes of its experiment "readings".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,32 +19,12 @@ import pandas as pd
 import torch
 
 from traindyn.compute import generator
-from traindyn.learn.train import Cyclical, Probe, State, Stop, fit
+from traindyn.learn.train import Probe, State
+from traindyn.measure.curves import excursions
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.spectrum import hessian_top_eig
+from traindyn.measure.spectrum import critical_lr, hessian_top_eig
+from traindyn.measure.statistics import bootstrap
 from traindyn.studies.catapults import tasks
-
-def excursions(loss: np.ndarray, peak: float) -> list[tuple[int, int]]:
-    """Return the excursions of a loss curve: from a rise until the loss is back at or below its value before.
-
-    Args:
-        loss: curve (T,).
-        peak: excursions whose largest loss is at most this multiple of the value before are left out.
-
-    Returns:
-        [(first, last), ...]: updates first .. last - 1 belong to the excursion; last is T - 1 if it never returns.
-    """
-    found, at = [], 0
-    while at + 1 < len(loss):
-        if not loss[at + 1] > loss[at]:
-            at += 1
-            continue
-        back = np.flatnonzero(loss[at + 1 :] <= loss[at])
-        last = at + 1 + int(back[0]) if len(back) else len(loss) - 1
-        if loss[at : last + 1].max() > peak * loss[at]:
-            found.append((at, last))
-        at = last
-    return found
 
 
 def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
@@ -95,7 +74,7 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
-def around_spikes(frame: pd.DataFrame, read: Any, draws: int = 2000) -> pd.DataFrame:
+def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     """Read what the kernel's norm does at spikes, and where in the spectrum these are.
 
     Returns:
@@ -123,7 +102,7 @@ def around_spikes(frame: pd.DataFrame, read: Any, draws: int = 2000) -> pd.DataF
             "seed": seed,
             "spikes": len(steps),
             "drop": _mean(moved[steps]),
-            "drop_high": _bootstrap_high(moved[steps], draws),
+            "drop_high": bootstrap(moved[steps]).high if len(steps) else math.nan,
             "elsewhere": _mean(moved[calm]),
             "each": _mean(moved[steps] < 0),
             "inside": float(log[inside].sum()),
@@ -138,46 +117,32 @@ def around_spikes(frame: pd.DataFrame, read: Any, draws: int = 2000) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def _bootstrap_high(values: np.ndarray, draws: int) -> float:
-    """Return the upper end of the 95 % bootstrap interval of the mean."""
-    if len(values) < 2:
-        return math.nan
-    picks = torch.randint(len(values), (draws, len(values)), generator=generator(0, "bootstrap")).numpy()
-    return float(np.quantile(values[picks].mean(1), 0.975))
-
-
-def batch_thresholds(seed: int, size: SimpleNamespace, bias: str, count: int, dtype: torch.dtype) -> np.ndarray:
-    """Return b/||K_batch|| at the initial weights for `count` random batches of size.batch samples."""
-    model = tasks.network(size, bias).to(dtype)
-    model.reset(generator(seed, "init"))
-    X, _ = tasks.task(seed, size, dtype)
+def batch_thresholds(seed: int, size: Any, bias: str, count: int, dtype: torch.dtype) -> tuple[np.ndarray, float]:
+    """Return b/||K_batch|| at the initial weights for `count` random batches of size.batch samples, and n/||K||."""
+    model, X, _ = tasks.start(seed, size, bias, dtype)
     K = empirical_ntk(model, X).double()
     rng = generator(seed, "thresholds")
     picks = torch.stack([torch.randperm(len(X), generator=rng)[: size.batch] for _ in range(count)])
     blocks = K[picks[:, :, None], picks[:, None, :]]
-    return (size.batch / torch.linalg.eigvalsh(blocks)[:, -1]).numpy()
+    return (size.batch / torch.linalg.eigvalsh(blocks)[:, -1]).numpy(), critical_lr(K).item()
 
 
-def between(seeds: Sequence[int], size: SimpleNamespace, bias: str, dtype: torch.dtype) -> dict[int, float]:
+def between(size: Any, seeds: Sequence[int], bias: str, dtype: torch.dtype) -> dict[int, float]:
     """Return per seed a rate in the middle between the lowest and the median batch threshold, over eta_crit(w_0)."""
     found = {}
     for seed in seeds:
-        rates = batch_thresholds(seed, size, bias, 200, dtype)
-        middle = (rates.min() + np.median(rates)) / 2
-        found[seed] = float(middle / tasks.start_critical(seed, size, bias, dtype, "cpu"))
+        rates, whole = batch_thresholds(seed, size, bias, 200, dtype)
+        found[seed] = float((rates.min() + np.median(rates)) / 2 / whole)
     return found
 
 
-def hessian_against_kernel(
-    seeds: Sequence[int], size: SimpleNamespace, ratio: float, dtype: torch.dtype, device: Any, bias: str
-) -> pd.DataFrame:
+def hessian_against_kernel(size: Any, rates: Any, follow: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """Compare the batch's exact threshold 2/lambda_max(Hessian) with b/||K_batch|| along SGD (Figure C.1).
 
     Args:
-        seeds: one run each.
         size: attributes of `tasks.follow`, and every (steps between two looks).
-        ratio: of the rate to the critical one at the start.
-        dtype, device, bias: as in `tasks.follow`.
+        rates: as in `tasks.follow`.
+        follow: of `tasks.follower`.
 
     Returns:
         One row per seed and look: step, exact, kernel, gap (|kernel - exact| / exact).
@@ -193,32 +158,10 @@ def hessian_against_kernel(
         top = hessian_top_eig(state.model, X, y).value.double()
         return {"exact": 2 / top, "kernel": len(X) / norm}
 
-    frames = []
-    for seed in seeds:
-        X, y = (t.to(device) for t in tasks.task(seed, size, dtype))
-        run = fit(
-            tasks.network(size, bias),
-            X,
-            y,
-            lr=ratio * tasks.start_critical(seed, size, bias, dtype, device),
-            batch_size=size.batch,
-            steps=size.steps,
-            stop=Stop(diverged=tasks.DIVERGED),
-            probes={"exact": Probe(look, size.every)},
-            seeds=[seed],
-            dtype=dtype,
-            progress=False,
-            trace=size.steps >= tasks.TRACED,
-        )
-        frames.append(run.frame[["seed", "step", "exact", "kernel"]].dropna())
-    found = pd.concat(frames, ignore_index=True)
+    run = follow(size, rates, look=Probe(look, size.every), record=size.every)
+    found = run[["seed", "step", "exact", "kernel"]].dropna().reset_index(drop=True)
     found["gap"] = (found["kernel"] / found["exact"] - 1).abs()
     return found
-
-
-def cycle(low: float, high: float, period: int) -> Any:
-    """Return a schedule rule for `tasks.follow`: a triangular rate between two multiples of eta_crit(w_0)."""
-    return lambda start: Cyclical(low * start, high * start, period)
 
 
 def at_high_rate(frame: pd.DataFrame, read: Any) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +17,10 @@ from traindyn.compute import generator
 from traindyn.errors import InputError, choose
 from traindyn.learn import data, models
 from traindyn.learn.models.base import Network
-from traindyn.learn.train import Probe, Run, State, Stop, fit
+from traindyn.learn.train import Cyclical, Probe, State, Stop, fit
+from traindyn.measure import curves
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.spectrum import critical_lr
+from traindyn.measure.spectrum import critical_lr, network_critical_lr, relative
 
 BIASES = {"none": False, "zero": "zero", "normal": "normal"}
 NET_NAMES = {
@@ -45,7 +46,7 @@ NAMES = {
 
 @lru_cache(maxsize=32)
 def _images(name: str, classes: tuple[Any, ...], n: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return n images in float64 and their labels: -1 and 1 for two classes, one-hot for more."""
+    """Return n images in float64 and their labels: -1 and 1 for two classes, one-hot for more. Not to be changed."""
     many = len(classes) > 2
     found = data.load(
         name,
@@ -60,38 +61,36 @@ def _images(name: str, classes: tuple[Any, ...], n: int, side: int, seed: int) -
     return found.X_train, found.y_train
 
 
-def task(seed: int, size: SimpleNamespace, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def task(seed: int, size: Any, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Return the training set of one seed: inputs (n, ...) and targets.
 
     Args:
         seed: fixes which samples are drawn.
-        size: attributes data ("rank2" or an image set), n, dim (of rank2), classes, side; net decides whether images
-            are flattened.
+        size: attributes data ("rank2" or an image set), n; dim (of rank2), or classes and side; net decides whether
+            images are flattened.
         dtype: of inputs and targets.
 
     Returns:
-        X (n, d) or (n, channels, h, w), and y (n,) or (n, k).
+        X (n, d) or (n, channels, h, w), and y (n,) or (n, k): the caller's own.
     """
     if size.data == "rank2":
         X, y, _ = data.polynomial(2, size.n, size.dim, 0.1, seed, torch.float64)
-    else:
-        X, y = _images(size.data, tuple(size.classes), size.n, size.side, seed)
-        X = X.flatten(1) if size.net in ("fcn", "torch") else X
-    return X.to(dtype), y.to(dtype)
+        return X.to(dtype), y.to(dtype)
+    X, y = (t.clone() for t in _images(size.data, tuple(size.classes), size.n, size.side, seed))
+    return (X.flatten(1) if size.net in ("fcn", "torch") else X).to(dtype), y.to(dtype)
 
 
-def network(size: SimpleNamespace, bias: str = "none") -> Network:
+def network(size: Any, X: Tensor, y: Tensor, bias: str = "none") -> Network:
     """Return the network of an experiment, not yet drawn.
 
     Args:
-        size: attributes net (one of `NET_NAMES`), width, depth, and those of `task`.
+        size: attributes net (one of `NET_NAMES`) and width, and what that net asks for: depth, base.
+        X, y: a training set of `task`; only shapes matter.
         bias: of the hidden layers, in the NTK parameterisation: "none", "zero" or "normal".
     """
     choose("net", size.net, NET_NAMES)
     choose("bias", bias, BIASES)
-    X, y = task(0, SimpleNamespace(**{**vars(size), "n": 2 * max(2, len(size.classes))}))
-    shape, out = tuple(X.shape[1:]), 1 if y.ndim == 1 else y.shape[1]
-    law = BIASES[bias]
+    shape, out, law = tuple(X.shape[1:]), 1 if y.ndim == 1 else y.shape[1], BIASES[bias]
     if size.net == "fcn":
         return models.FCN(shape[0], size.width, size.depth, out, bias=law)
     if size.net == "torch":
@@ -105,6 +104,14 @@ def network(size: SimpleNamespace, bias: str = "none") -> Network:
     if size.net == "myrtle":
         return models.Myrtle5(shape, out, size.width, bias=law)
     return models.ViT(shape, out, size.depth, size.width, heads=4)
+
+
+def start(seed: int, size: Any, bias: str, dtype: torch.dtype) -> tuple[Network, Tensor, Tensor]:
+    """Return network and training set of one seed as `follow` starts from them, on the CPU."""
+    X, y = task(seed, size, dtype)
+    model = network(size, X, y, bias).to(dtype)
+    model.reset(generator(seed, "init"))
+    return model, X, y
 
 
 def kernel_probe(every: int = 1, at: Sequence[int] | None = None, spaces: Sequence[int] = SPACES) -> Probe:
@@ -175,106 +182,109 @@ def top_norm(model: torch.nn.Module, X: Tensor) -> Tensor:
             return torch.tensor(math.nan).to(X)
 
 
-def start_critical(seed: int, size: SimpleNamespace, bias: str, dtype: torch.dtype, device: Any) -> float:
-    """Return the critical rate of full-batch descent at the initial weights that `follow` starts from."""
-    model = network(size, bias).to(dtype)
-    model.reset(generator(seed, "init"))
-    X, y = task(seed, size, dtype)
-    K = empirical_ntk(model.to(device), X.to(device), outputs="full")
-    return critical_lr(K, n=len(X), loss="mse" if y.ndim == 1 else "mse_entries").item()
-
-
-def over_scalar(seeds: Sequence[int], size: SimpleNamespace, bias: str, dtype: torch.dtype) -> pd.Series:
+def over_scalar(seeds: Sequence[int], size: Any, bias: str, dtype: torch.dtype) -> pd.Series:
     """Return kn/||K_kn|| over k n/||K|| at the start: of k outputs, and of one output on the same images.
 
     Args:
         seeds: one pair of fully connected networks each.
         size: attributes of `task` (with k classes) and `network`.
         bias, dtype: as in `follow`.
+
+    Returns:
+        Series over the seeds.
     """
-    found = []
+    found = {}
     for seed in seeds:
-        X, y = task(seed, size, dtype)
+        many, X, y = start(seed, size, bias, dtype)
         model = models.FCN(X[0].numel(), size.width, size.depth, bias=BIASES[bias]).to(dtype)
         model.reset(generator(seed, "init"))
-        one = critical_lr(empirical_ntk(model, X)).item()
-        found.append(start_critical(seed, size, bias, dtype, "cpu") / (y.shape[1] * one))
+        one = network_critical_lr(model, X)
+        found[seed] = (network_critical_lr(many, X, loss="mse_entries") / (y.shape[1] * one)).item()
     return pd.Series(found)
 
 
 def follow(
+    size: Any,
+    rates: float | Sequence[tuple[int, float]] | Mapping[int, float] | Cyclical,
+    *,
     seeds: Sequence[int],
-    size: SimpleNamespace,
-    phases: Sequence[tuple[int, float]],
     dtype: torch.dtype,
     device: Any = "cpu",
     bias: str = "none",
     every: int = 1,
-    stop: Stop | None = None,
-    rule: Callable[[float], Any] | None = None,
+    until: float | None = None,
     look: Probe | None = None,
+    record: int = 1,
 ) -> pd.DataFrame:
-    """Train once per seed with rates that are multiples of the critical rate at that seed's start.
+    """Train once per seed at rates that are multiples of the critical rate at that seed's start.
 
     Args:
-        seeds: one run each; a seed fixes data, initial weights and the order of batches.
         size: attributes of `task` and `network`, and steps, batch (0: full batch).
-        phases: [(step, ratio), ...], the first at step 0: from there on the rate is ratio * eta_crit(w_0).
+        rates: a multiple of eta_crit(w_0); [(step, multiple), ...], the first at step 0, each from its step on; {seed:
+            multiple}; or `Cyclical` between two `relative` rates.
+        seeds: one run each; a seed fixes data, initial weights and the order of batches.
         dtype, device: of the training.
         bias: as in `network`.
         every: steps between two looks at the kernel; 0: at the start and the end only.
-        stop: when to end early; divergence beyond `DIVERGED` if None. Never a loss before the last change of the rate.
-        rule: eta_crit(w_0) -> schedule of `fit`, in place of `phases` beyond the first.
+        until: training loss at which to stop; None: only at divergence, a loss beyond `DIVERGED`.
         look: what is recorded beside the loss, in place of `kernel_probe`.
+        record: steps between two losses on the whole training set. Rises are counted step by step, so 1.
 
     Returns:
         One row per seed and recorded step: the columns of `Run.frame` and of the probe, start (eta_crit at w_0), ratio
         (rate / start) and outcome.
     """
-    frames = []
-    for seed in seeds:
-        start = start_critical(seed, size, bias, dtype, device)
-        X, y = task(seed, size, dtype)
-        later = [(step, ratio * start) for step, ratio in phases[1:]] or None
-        run: Run = fit(
-            network(size, bias),
-            X.to(device),
-            y.to(device),
-            loss="mse" if y.ndim == 1 else "mse_entries",
-            lr=phases[0][1] * start,
-            schedule=rule(start) if rule else later,
-            batch_size=size.batch or None,
-            steps=size.steps,
-            stop=stop or Stop(diverged=DIVERGED),
-            probes={"kernel": look or kernel_probe(every, [0])},
-            record=1,  # rises of the loss are counted step by step, whether or not the kernel is looked at
-            seeds=[seed],
-            dtype=dtype,
-            progress=False,
-            trace=size.steps >= TRACED,
-        )
-        frame = run.frame.assign(start=start, outcome=run.summary["outcome"].iloc[0])
-        frame["ratio"] = frame["rate"] / start
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    X, y = task(seeds[0], size, dtype)
+    first, schedule = _plan(rates)
+    run = fit(
+        network(size, X, y, bias),
+        lambda seed: task(seed, size, dtype),
+        loss="mse" if y.ndim == 1 else "mse_entries",
+        lr=first,
+        schedule=schedule,
+        batch_size=size.batch or None,
+        steps=size.steps,
+        stop=Stop(loss=until, diverged=DIVERGED),
+        probes={"kernel": look or kernel_probe(every, [0])},
+        record=record,
+        seeds=list(seeds),
+        dtype=dtype,
+        device=device,
+        progress=False,
+        trace=size.steps >= TRACED,
+    )
+    frame = run.frame.merge(run.summary[["run", "outcome"]], on="run")
+    begin = frame.groupby("run")[["rate", "lr_ratio"]].transform("first")
+    frame["start"] = begin["rate"] / begin["lr_ratio"]
+    frame["ratio"] = frame["rate"] / frame["start"]
+    return frame
+
+
+def _plan(rates: Any) -> tuple[Any, Any]:
+    """Return what `fit` calls lr and schedule."""
+    if isinstance(rates, Cyclical):
+        return rates.low, rates
+    if isinstance(rates, Mapping):
+        return {seed: relative(ratio) for seed, ratio in rates.items()}, None
+    if isinstance(rates, int | float):
+        return relative(rates), None
+    (_, first), *later = rates
+    return relative(first), [(step, relative(ratio)) for step, ratio in later] or None
+
+
+def cycle(low: float, high: float, period: int) -> Cyclical:
+    """Return rates for `follow`: triangular between two multiples of eta_crit(w_0)."""
+    return Cyclical(relative(low), relative(high), period)
+
+
+def follower(seeds: Sequence[int], dtype: torch.dtype, device: Any, bias: str) -> Callable[..., pd.DataFrame]:
+    """Return `follow` with seeds, precision, device and bias law filled in; each can still be named otherwise."""
+    return partial(follow, seeds=seeds, dtype=dtype, device=device, bias=bias)
 
 
 def rises(values: pd.Series) -> float:
     """Return the total upward variation of a curve: the sum of its positive increments."""
-    return float(values.dropna().diff().clip(lower=0).sum())
-
-
-def stand_in(size: SimpleNamespace, printed: str) -> str | None:
-    """Return what stands in for the source's data set and network size, or None if nothing does.
-
-    Args:
-        size: of the run.
-        printed: the source's data set and network, in words; empty if the run is at the source's own setting.
-    """
-    if not printed:
-        return None
-    side = f" at {size.side}x{size.side}" if size.data != "rank2" else ""
-    return f"{NAMES.get(size.data, size.data)}{side}, {size.n} samples, width {size.width}, in place of {printed}"
+    return curves.upward_variation(values)
 
 
 def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
@@ -295,6 +305,6 @@ def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
     )
 
 
-def variant(size: SimpleNamespace, **changes: Any) -> SimpleNamespace:
-    """Return sizes with some of them changed."""
+def variant(size: Any, **changes: Any) -> SimpleNamespace:
+    """Return sizes with some of them changed or added."""
     return SimpleNamespace(**{**vars(size), **changes})
