@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from traindyn.evidence import table
+from traindyn.measure.statistics import loglog_slope
 from traindyn.studies.catapults.gd import single
 
 
@@ -82,8 +82,7 @@ def layer_sums(seeds: Iterable[int], layers: dict[str, Any]) -> pd.DataFrame:
 
 def _slopes(frame: pd.DataFrame, y: str, by: list[str]) -> pd.Series:
     """Return per group the least-squares slope of log y against log width."""
-    return (
-        frame.groupby(by)
-        .apply(lambda part: float(np.polyfit(np.log(part["width"]), np.log(part[y]), 1)[0]), include_groups=False)
-        .rename("slope")
-    )
+    found = {
+        key: loglog_slope(part["width"], part[y]).value for key, part in frame.groupby(by[0] if len(by) == 1 else by)
+    }
+    return pd.Series(found, name="slope").rename_axis(by)

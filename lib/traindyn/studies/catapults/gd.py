@@ -236,7 +236,7 @@ def scan(size: Any, seeds: Sequence[int], dtype: torch.dtype) -> pd.DataFrame:
 
 
 def closest(scan: pd.DataFrame, printed: float, count: int = 8) -> pd.DataFrame:
-    """Return the settings of `scan` whose mean rate over the seeds comes closest to a printed one, with least and most."""
+    """Return the settings of `scan` whose mean rate over the seeds comes closest to a printed one."""
     by = scan.groupby([name for name in scan.columns if name not in ("seed", "critical")], sort=False)["critical"]
     means = by.agg(["mean", "min", "max"]).reset_index()
     return means.iloc[(means["mean"] - printed).abs().argsort()[:count]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,7 +117,7 @@ def _mean_value_spread(seed: int, width: int, n: int) -> float:
     return float(max(first) - min(first)) if first else math.nan
 
 
-def remainder_by_width(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def remainder_by_width(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Return the remainder of Eq. 4.3, relative to its first term, for ReLU networks at half the critical rate.
 
     Args:
@@ -139,7 +139,7 @@ def remainder_by_width(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def batch_steps(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def batch_steps(seeds: Sequence[int], size: Any, near: float) -> pd.DataFrame:
     """Take single SGD steps on random batches and see which way the top direction of the batch goes (Eq. 4.4).
 
     The rate of each step is drawn log-uniformly between 1/2 and 2 times the batch's threshold b/||K_b||.
@@ -147,10 +147,11 @@ def batch_steps(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     Args:
         seeds: one two-layer network and data set each.
         size: attributes n, dim, width, batches, sizes (of the batches).
+        near: a rate this close to the threshold, relative to it, counts as near.
 
     Returns:
         One row per step: over (rate above the threshold), grows (the projection on the batch's top direction grows),
-        near (within 2 % of the threshold), remainder (relative, at the threshold itself).
+        near (the threshold), remainder (relative, at the threshold itself).
     """
     rows = []
     for seed in seeds:
@@ -166,7 +167,7 @@ def batch_steps(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             values, vectors = torch.linalg.eigh(K[pick][:, pick])
             threshold = b / values[-1].item()
             factor = 2 ** (2 * torch.rand(1, generator=rng, dtype=torch.float64).item() - 1)
-            row = {"seed": seed, "b": b, "over": factor > 1, "near": abs(factor - 1) < 0.02}
+            row = {"seed": seed, "b": b, "over": factor > 1, "near": abs(factor - 1) < near}
             for eta in (threshold, factor * threshold):
                 _step(model, X[pick], y[pick], eta)
                 after = (model(X[pick]) - y[pick]).detach()

@@ -254,8 +254,7 @@ def follow(
         trace=size.steps >= TRACED,
     )
     frame = run.frame.merge(run.summary[["run", "outcome"]], on="run")
-    begin = frame.groupby("run")[["rate", "lr_ratio"]].transform("first")
-    frame["start"] = begin["rate"] / begin["lr_ratio"]
+    frame = frame.rename(columns={"reference": "start"})
     frame["ratio"] = frame["rate"] / frame["start"]
     return frame
 
@@ -287,14 +286,17 @@ def rises(values: pd.Series) -> float:
     return curves.upward_variation(values)
 
 
-def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
+def about(frame: pd.DataFrame, size: Any) -> str:
     """Say for a caption what was trained: data, network, samples, batch, rates absolute and relative, seeds."""
     first = frame[frame["step"] == 0]
     rate, start = first["rate"], first["start"]
     changing = bool((frame.groupby("seed")["rate"].nunique() > 1).any())
     batch = f"batches of {size.batch}" if size.batch else "full batches"
-    image = f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
-    data_set = NAMES.get(size.data, size.data) + (f" in {size.dim} dimensions" if size.data == "rank2" else image)
+    data_set = NAMES.get(size.data, size.data)
+    if size.data == "rank2":
+        data_set += f" in {size.dim} dimensions"
+    else:
+        data_set += f" at {size.side}x{size.side}, classes {', '.join(map(str, size.classes))}"
     gone = sorted(frame.loc[frame["outcome"] == "diverged", "seed"].unique()) if "outcome" in frame else []
     return (
         f"{data_set[:1].upper()}{data_set[1:]}; {size.n} samples, {batch}; {NET_NAMES[size.net].format(**vars(size))}; "

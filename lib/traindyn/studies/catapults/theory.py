@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.spectrum import hessian_top_eig, split_loss, top_eigs
 
 
-def splitting(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def splitting(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Check Eq. 4.2 and the structured kernel on small networks with and without biases, in float64.
 
     Args:
@@ -58,7 +56,7 @@ def splitting(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def descent_lemma(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def descent_lemma(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Check the descent lemma on a linear model f = Z w, where beta = 2 lambda_max(Z Z^T)/n.
 
     Args:
@@ -100,7 +98,7 @@ def descent_lemma(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def critical_gap(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def critical_gap(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Compare 2/lambda_max(Hessian) with n/||K|| at the start of two- and three-layer ReLU networks.
 
     Args:
@@ -129,12 +127,6 @@ def critical_gap(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def slope(table: pd.DataFrame, y: str) -> float:
-    """Return the least-squares slope of log mean(y) against log width."""
-    means = table.groupby("width")[y].mean()
-    return float(np.polyfit(np.log(means.index), np.log(means), 1)[0])
 
 
 def printed_convolution(a: Tensor, W: Tensor) -> Tensor:
