@@ -25,6 +25,17 @@ jupytext: {text_representation: {extension: .md, format_name: myst}}
 kernelspec: {name: python3, display_name: Python 3, language: python}
 ---
 """
+SIZES = """from pydantic import Field
+
+from traindyn.sizes import Experiment
+
+
+class Figure(Experiment):
+    width: int = Field(gt=0)
+
+
+SIZES = {"fig-1": Figure}
+"""
 # stands in for report.chapter, whose imports take seconds
 VERDICTS = f"import json, pathlib\npathlib.Path(_run['out'], 'claims.json').write_text({json.dumps({'claims': []})!r})"
 
@@ -36,8 +47,8 @@ def bare_book(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     shutil.copytree(ROOT / "ipython" / "profile_default", tmp_path / "book" / "ipython" / "profile_default")
     (folder / "claims.yaml").write_text("[]\n")
-    sizes = "{sizes: {fig-1: {width: 8}}}"
-    (folder / "presets.yaml").write_text(f"smoke: {sizes}\nlaptop: {sizes}\npaper: {sizes}\n")
+    (folder / "sizes.py").write_text(SIZES)
+    (folder / "presets.yaml").write_text("base: {fig-1: {width: 8}}\nsmoke:\nlaptop:\npaper:\n")
     monkeypatch.setenv("TRAINDYN_ROOT", str(tmp_path / "book"))
 
     def write(*cells: str, prose: str = "Text.") -> Path:

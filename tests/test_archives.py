@@ -1,4 +1,4 @@
-"""Archived runs are whole, and were judged by the criteria that stand in the ledgers today."""
+"""Archived runs are whole, and can be judged by the criteria that stand in the ledgers today."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from traindyn.report.claims import VERDICTS, load_ledger
+from traindyn.run.results import records
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 ARCHIVED = sorted(path.parent for path in RESULTS.glob("*/*/claims.json"))
@@ -17,12 +18,10 @@ ARCHIVED = sorted(path.parent for path in RESULTS.glob("*/*/claims.json"))
 def test_an_archived_run_fits_its_ledger(folder):
     run = json.loads((folder / "claims.json").read_text())
     chapter = folder.parent.name
-    assert (run["schema"], run["chapter"], run["preset"]) == (1, chapter, folder.name)
+    assert run["schema"] in (1, 2) and (run["chapter"], run["preset"]) == (chapter, folder.name)
     assert run["parameters_are_preset"] and (folder / "provenance.json").is_file()
-    ledger = {
-        claim.id: claim for claim in load_ledger(chapter, RESULTS.parents[1] / "chapters" / chapter / "claims.yaml")
-    }
-    for record in run["claims"]:
-        assert record["verdict"] in VERDICTS
-        assert record["criterion_sha256"] == ledger[record["id"]].criterion_sha256, f"{record['id']}: run it again"
+    assert all(record["verdict"] in VERDICTS for record in run["claims"])
+    claims = load_ledger(chapter, RESULTS.parents[1] / "chapters" / chapter / "claims.yaml")
+    judged = records(run, claims)  # raises where a test asks for numbers that the run lacks
+    assert {claim.id for claim in claims} == set(judged), "run it again"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 2_000_000

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import ast
+
+import jupytext
+import papermill
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from traindyn import parameters
 from traindyn.errors import InputError
-from traindyn.values import Parameter, read_range
+from traindyn.parameters import Parameter, read_range
 
 CELL = """
 seed: int = 100       # first of the consecutive seeds
-n_seeds: int = 3      # repetitions, >= 1
-lr: float = 0.5       # rate in units of 2 / top eigenvalue, > 0
+n_seeds: int = 3      # repetitions, at least 1
+lr: float = 0.5       # rate in units of 2 / top eigenvalue, above 0
 share: float = 0.25   # fraction kept, in [0, 1]
 law: str = "torch"    # one of torch, he, xavier
-widths: list[int] = [16, 32]  # hidden widths, >= 1
+widths: list[int] = [16, 32]  # hidden widths, at least 1
 cap: float | None = None      # largest rate
 fast: bool = False
+"""
+SIZES = """
+from pydantic import Field, PositiveFloat
+from traindyn.sizes import Experiment, Scale
+
+class Figure(Experiment):
+    width: Scale[int] = Field(gt=0, description="units")
+    rates: list[PositiveFloat]
+    tol: float
+
+SIZES = {"fig-1": Figure}
 """
 PRESETS = """
 smoke: {cost: {minutes: 1, memory_gb: 1}, parameters: {n_seeds: 2}, sizes: {fig-1: {width: 8, rates: [0.1], tol: 1}}}
@@ -34,12 +49,13 @@ def demo(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     monkeypatch.setenv("TRAINDYN_ROOT", str(tmp_path))
 
-    def write(cell: str = CELL, presets: str = PRESETS):
+    def write(cell: str = CELL, presets: str = PRESETS, sizes: str = SIZES):
         header = "---\njupytext: {text_representation: {extension: .md, format_name: myst}}\n"
         header += "kernelspec: {name: python3, display_name: Python 3, language: python}\n---\n"
         text = f"{header}\n# Demo\n\n```{{code-cell}} ipython3\n:tags: [parameters]\n\n{cell.strip()}\n```\n"
         (folder / "demo.md").write_text(text)
         (folder / "presets.yaml").write_text(presets)
+        (folder / "sizes.py").write_text(sizes)
         return folder / "demo.md"
 
     write()
@@ -49,7 +65,9 @@ def demo(tmp_path, monkeypatch):
 def test_a_cell_declares_names_types_defaults_meanings_and_ranges(demo):
     found = parameters.declared(demo())
     assert list(found) == ["seed", "n_seeds", "lr", "share", "law", "widths", "cap", "fast"]
-    assert found["lr"] == Parameter("lr", "float", 0.5, "rate in units of 2 / top eigenvalue", "> 0", ((">", 0.0),), ())
+    assert found["lr"] == Parameter(
+        "lr", "float", 0.5, "rate in units of 2 / top eigenvalue", "above 0", ((">", 0.0),), ()
+    )
     assert found["share"].bounds == ((">=", 0.0), ("<=", 1.0))
     assert found["law"].choices == ("torch", "he", "xavier")
     assert found["cap"].type == "float | None" and found["cap"].default is None
@@ -59,9 +77,10 @@ def test_a_cell_declares_names_types_defaults_meanings_and_ranges(demo):
 @pytest.mark.parametrize(
     ("comment", "meaning", "bounds"),
     [
-        ("a share, > 0 and < 1", "a share", {(">", 0.0), ("<", 1.0)}),
-        ("steps of size > 0, in (0, 1]", "steps of size > 0", {(">", 0.0), ("<=", 1.0)}),
-        (">= 1e-3", "", {(">=", 1e-3)}),
+        ("a share, above 0 and below 1", "a share", {(">", 0.0), ("<", 1.0)}),
+        ("steps above 0, in (0, 1]", "steps above 0", {(">", 0.0), ("<=", 1.0)}),
+        ("at least 1e-3", "", {(">=", 1e-3)}),
+        ("rates above the critical one, at most 2", "rates above the critical one", {("<=", 2.0)}),
         ("n / ||K(0)||", "n / ||K(0)||", set()),
     ],
 )
@@ -99,13 +118,13 @@ def test_an_override_by_the_presets_own_value_is_still_the_preset(demo):
         ("n_seed=4", ["n_seed", "did you mean 'n_seeds'"]),
         ("fig-2.width=4", ["fig-2", "did you mean 'fig-1'"]),
         ("fig-1.widht=4", ["widht", "did you mean 'width'"]),
-        ("n_seeds=0", ["n_seeds", "out of range", ">= 1"]),
+        ("n_seeds=0", ["n_seeds", "out of range", "at least 1"]),
         ("n_seeds=true", ["n_seeds", "expected int"]),
         ("n_seeds=1.5", ["n_seeds", "expected int"]),
         ("lr=fast", ["lr", "expected float", "'fast'"]),
         ("lr=nan", ["lr", "expected float"]),
         ("lr=1e999", ["lr", "finite"]),
-        ("lr=-1", ["out of range", "> 0"]),
+        ("lr=-1", ["out of range", "above 0"]),
         ("share=1.5", ["out of range", "in [0, 1]"]),
         ("law=xavir", ["xavir", "did you mean 'xavier'"]),
         ("widths=[4, 0]", ["widths", "out of range"]),
@@ -135,7 +154,7 @@ def test_an_unknown_chapter_or_preset_names_the_nearest(demo, chapter, preset, w
     ("old", "new", "word"),
     [
         ("width: 64, ", "", "fig-1.width"),
-        ("width: 64", "width: wide", "differs in type"),
+        ("width: 64", "width: wide", "paper, .fig-1.width.: expected int > 0, got .wide."),
         ("paper: {sizes: {fig-1:", "paper: {sizes: {fig-9:", "fig-"),
         ("parameters: {n_seeds: 2}", "parameters: {n_seds: 2}", "n_seeds"),
         ("parameters: {n_seeds: 2}", "parameters: {n_seeds: 0}", "out of range"),
@@ -153,6 +172,31 @@ def test_presets_that_do_not_fit_together_are_refused(demo, old, new, word):
 def test_a_cell_that_is_not_a_list_of_typed_literals_is_refused(demo, cell):
     with pytest.raises(InputError, match="demo.md, parameters cell, line 1"):
         parameters.declared(demo(cell=cell))
+
+
+@pytest.mark.parametrize("comment", ["repetitions, >= 1", "rate, > 0", "p with p = 1 for none", "share, <= 1"])
+def test_a_range_with_signs_is_refused_since_papermill_would_lose_the_parameter(demo, comment):
+    with pytest.raises(InputError, match="line 1: write the range of 'a' in words .*papermill"):
+        parameters.declared(demo(cell=f"a: float = 0.5  # {comment}"))
+
+
+def test_a_parameter_over_several_lines_is_refused(demo):
+    with pytest.raises(InputError, match="'a' needs one line"):
+        parameters.declared(demo(cell="a: str = (\n    'word'\n)"))
+
+
+@pytest.mark.parametrize("chapter", parameters.chapters())
+def test_papermills_own_reader_knows_every_parameter(chapter, tmp_path):
+    path = parameters.source(chapter)
+    jupytext.write(jupytext.read(path), tmp_path / "chapter.ipynb")
+    known = papermill.inspect_notebook(tmp_path / "chapter.ipynb")
+    declared = parameters.declared(path)
+    assert list(known) == list(declared)
+    for name, found in known.items():
+        assert (found["inferred_type_name"], ast.literal_eval(found["default"])) == (
+            declared[name].type,
+            declared[name].default,
+        )
 
 
 @given(

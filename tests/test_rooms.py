@@ -10,7 +10,7 @@ import pytest
 import traindyn
 
 PACKAGE = Path(traindyn.__file__).parent
-GROUND = {"compute", "errors", "evidence", "files", "layers", "losses", "parameters", "values"}
+GROUND = {"compute", "errors", "evidence", "files", "layers", "losses", "parameters", "presets", "sizes"}
 MAY_IMPORT = {
     "learn": GROUND | {"learn"},
     "measure": GROUND | {"measure"},

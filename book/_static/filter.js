@@ -1,8 +1,11 @@
-// A table of verdicts gets one button per verdict that occurs in it. Without scripts the whole table is simply shown.
+// A table of verdicts gets one button per kind of verdict that occurs in it; a verdict on a stand-in or at a smaller scale
+// is a kind of its own. Without scripts the whole table is simply shown.
 document.addEventListener("DOMContentLoaded", () => {
+  // verdicts in the source's setting first
+  const order = (label) => `${label.includes(":") ? 2 : label.includes(",") ? 1 : 0}${label}`;
   for (const box of document.querySelectorAll(".verdict-table")) {
     const rows = [...box.querySelectorAll("tr[data-verdict]")];
-    const verdicts = [...new Set(rows.map((row) => row.dataset.verdict))].sort();
+    const verdicts = [...new Set(rows.map((row) => row.dataset.verdict))].sort((a, b) => (order(a) < order(b) ? -1 : 1));
     if (verdicts.length < 2) continue;
     const bar = document.createElement("div");
     bar.className = "verdict-filter";

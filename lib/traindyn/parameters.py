@@ -1,37 +1,79 @@
 """A notebook's parameters and the sizes of its experiments: read, checked, never executed.
 
 The cell tagged `parameters` declares one parameter a line, `name: type = default  # meaning with unit, range`; a range
-is written as `> 0`, `>= 1`, `in [0, 1]` or `one of a, b, c`. `presets.yaml` holds what a preset changes and the sizes
-of single experiments.
+is written in words (`above 0`, `at least 1`, `below 1`, `at most 2`, `in [0, 1]`, `one of a, b, c`), since papermill's
+reader loses a parameter whose comment has an equals sign. `sizes.py` declares the sizes of the experiments,
+`presets.yaml` holds what the presets change and what the source prints.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jupytext
-import yaml
 
+from traindyn import presets, sizes
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import project_root
-from traindyn.values import Parameter, as_type, read_range
+from traindyn.presets import PRESETS, Preset
 
-PRESETS = ("smoke", "laptop", "paper")
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_SIGNS = {"at least": ">=", "at most": "<=", "above": ">", "below": "<"}
+_BOUND = re.compile(rf"\b(at least|at most|above|below)\s+({_NUMBER})")
+_SIGN = re.compile(rf"[<>]\s*{_NUMBER}\s*$")
+_INTERVAL = re.compile(rf"\bin\s*([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])")
+_CHOICE = re.compile(r"\bone of\s+(.+)$")
+_TRAILING = re.compile(rf"(?:[,;]\s*|\s+and\s+|^)(?:{_BOUND.pattern}|{_INTERVAL.pattern}|{_CHOICE.pattern})\s*$")
 
 
 @dataclass(frozen=True)
-class Preset:
-    """One preset of a chapter: changed parameters, sizes of every experiment, expected minutes and GB of memory."""
+class Parameter:
+    """One declared parameter.
 
-    parameters: Mapping[str, Any]
-    sizes: Mapping[str, Mapping[str, Any]]
-    cost: Mapping[str, float] = field(default_factory=dict)
+    Attributes:
+        name: its name in the notebook.
+        type: the annotation as written: "int", "float", "str", "bool", "list[float]", "int | None", ...
+        default: value at the laptop preset.
+        meaning: what it is, with its unit (the comment without the range).
+        range: the range as written ("above 0", "one of a, b"), empty if none.
+        bounds: pairs of comparison and number that a value has to satisfy.
+        choices: allowed words, empty if any.
+    """
+
+    name: str
+    type: str
+    default: Any
+    meaning: str = ""
+    range: str = ""
+    bounds: tuple[tuple[str, float], ...] = ()
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any) -> Any:
+        """Return `value` as this parameter's type: an integer or a numeric string is fine where a float is wanted.
+
+        Raises:
+            InputError: wrong type, not finite, or out of range.
+        """
+        value = as_type(self.name, self.type, value)
+        for item in value if isinstance(value, list) else [value]:
+            if item is None:
+                continue
+            if self.choices and item not in self.choices:
+                raise InputError(
+                    f"parameter '{self.name}': '{item}' is not allowed{nearest(str(item), self.choices)}; "
+                    f"expected one of {', '.join(self.choices)}"
+                )
+            if not all(_holds(item, sign, limit) for sign, limit in self.bounds):
+                raise InputError(f"parameter '{self.name}': {item} is out of range; expected {self.range}")
+        return value
 
 
 @dataclass(frozen=True)
@@ -97,6 +139,13 @@ def declared(path: str | Path) -> dict[str, Parameter]:
         except ValueError as error:
             raise InputError(f"{where}: the default of '{node.target.id}' has to be a literal") from error
         comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().strip().lstrip("#").strip()
+        if "=" in comment or _SIGN.search(comment):
+            raise InputError(
+                f"{where}: write the range of '{node.target.id}' in words (at least 1, above 0, at most 2, below 1); "
+                "papermill's reader loses a parameter whose comment has an equals sign"
+            )
+        if node.end_lineno != node.lineno:
+            raise InputError(f"{where}: '{node.target.id}' needs one line; papermill's reader loses one of several")
         meaning, written, bounds, choices = read_range(comment)
         parameter = Parameter(node.target.id, ast.unparse(node.annotation), default, meaning, written, bounds, choices)
         try:
@@ -144,31 +193,37 @@ def load_presets(chapter: str) -> dict[str, Preset]:
     """Read a chapter's `presets.yaml`.
 
     Returns:
-        smoke, laptop and paper, each with the same experiments and the same keys in its sizes.
+        smoke, laptop and paper, each with the sizes of all experiments that the chapter's `sizes.py` declares.
 
     Raises:
-        InputError: the file cannot be read, a preset is missing, or the presets differ in experiments, keys or types.
+        InputError: a file cannot be read, or a preset, parameter or size in it is missing, unknown or wrong.
     """
-    path = source(chapter).with_name("presets.yaml")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict) or set(raw) != set(PRESETS):
-        raise InputError(f"{path}: expected the presets {', '.join(PRESETS)}")
-    known = declared(source(chapter))
-    presets = {}
-    for name in PRESETS:
-        entry = raw[name] or {}
-        for key in set(entry) - {"cost", "parameters", "sizes"}:
-            raise InputError(f"{path}: preset '{name}' has the unknown key '{key}'; expected cost, parameters, sizes")
-        values = validate(known, entry.get("parameters") or {})
-        sizes = {key: dict(value or {}) for key, value in (entry.get("sizes") or {}).items()}
-        presets[name] = Preset(values, sizes, entry.get("cost") or {})
-    _same_sizes(path, presets)
-    return presets
+    path = source(chapter)
+    raw = presets.read(path.with_name("presets.yaml"))
+    known = declared(path)
+    return presets.presets(raw, sizes.models(path.parent), lambda values: validate(known, values), chapter)
+
+
+def source_settings(chapter: str) -> dict[str, dict[str, Any]]:
+    """Return what the source prints per experiment, as `source:` of `presets.yaml` says; None: it does not say.
+
+    Raises:
+        InputError: as in `load_presets`, or a key is neither a size nor a parameter.
+    """
+    path = source(chapter)
+    raw = presets.read(path.with_name("presets.yaml"))
+    return presets.source(raw, sizes.models(path.parent), declared(path), chapter)
+
+
+def sized(chapter: str, experiment: str, values: Mapping[str, Any]) -> sizes.Experiment:
+    """Return the sizes of one experiment as the typed, frozen object of the chapter's `sizes.py`.
+
+    Raises:
+        InputError: no such experiment, or a size is missing, unknown, of the wrong type or out of range.
+    """
+    known = sizes.models(source(chapter).parent)
+    model = known[choose("experiment", experiment, known)]
+    return sizes.checked(model, values, experiment, f"sizes of {chapter}")
 
 
 def resolve(chapter: str, preset: str = "laptop", overrides: Sequence[str] | Mapping[str, Any] = ()) -> Resolved:
@@ -183,20 +238,22 @@ def resolve(chapter: str, preset: str = "laptop", overrides: Sequence[str] | Map
         InputError: unknown chapter, preset or name (the nearest is named), wrong type, or out of range.
     """
     known = declared(source(chapter))
-    presets = load_presets(chapter)
-    chosen = presets[choose("preset", preset, PRESETS)]
+    models = sizes.models(source(chapter).parent)
+    chosen = load_presets(chapter)[choose("preset", preset, PRESETS)]
     parameters = {name: parameter.default for name, parameter in known.items()} | dict(chosen.parameters)
-    sizes = {name: dict(value) for name, value in chosen.sizes.items()}
-    plain = (dict(parameters), {name: dict(value) for name, value in sizes.items()})
+    own = {name: dict(value) for name, value in chosen.sizes.items()}
+    plain = (dict(parameters), {name: dict(value) for name, value in own.items()})
     for name, value in _pairs(overrides):
         if "." in name:
             experiment, _, key = name.partition(".")
-            choose("experiment", experiment, sizes)
-            choose(f"size of '{experiment}'", key, sizes[experiment])
-            sizes[experiment][key] = _check_size(name, value, [p.sizes[experiment][key] for p in presets.values()])
+            model = models[choose("experiment", experiment, models)]
+            choose(f"size of '{experiment}'", key, model.model_fields)
+            value = sizes.from_text(model, key, value) if isinstance(value, str) else value
+            changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "parameter")
+            own[experiment] = changed.model_dump()
         else:
             parameters |= validate(known, {name: value})
-    return Resolved(chapter, preset, parameters, sizes, (parameters, sizes) == plain)
+    return Resolved(chapter, preset, parameters, own, (parameters, own) == plain)
 
 
 def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -211,28 +268,62 @@ def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]
     return pairs
 
 
-def _check_size(name: str, value: Any, examples: list[Any]) -> Any:
-    filled = [example for example in examples if example is not None]
-    kinds = {type(example) for example in filled}
-    kind = float if kinds == {int, float} else next(iter(kinds), str)
-    value = as_type(name, kind.__name__ + (" | None" if len(filled) < len(examples) else ""), value)
-    numbers = [item for example in filled for item in (example if isinstance(example, list) else [example])]
-    if numbers and all(isinstance(item, int | float) and item > 0 for item in numbers):
-        for item in value if isinstance(value, list) else [value]:
-            if item is not None and (not isinstance(item, int | float) or item <= 0):
-                raise InputError(f"parameter '{name}': {item!r} is out of range; expected a number > 0")
+def read_range(comment: str) -> tuple[str, str, tuple[tuple[str, float], ...], tuple[str, ...]]:
+    """Split a comment into meaning and range: bounds and choices stand at its end."""
+    meaning, written = comment, []
+    bounds: list[tuple[str, float]] = []
+    choices: tuple[str, ...] = ()
+    while match := _TRAILING.search(meaning):
+        clause = match.group(0).removeprefix("and").strip(" ,;")
+        clause = re.sub(r"^and\s+", "", clause)
+        if one := _BOUND.fullmatch(clause):
+            bounds.append((_SIGNS[one.group(1)], float(one.group(2))))
+        elif one := _INTERVAL.fullmatch(clause):
+            bounds.append((">=" if one.group(1) == "[" else ">", float(one.group(2))))
+            bounds.append(("<=" if one.group(4) == "]" else "<", float(one.group(3))))
+        elif one := _CHOICE.fullmatch(clause):
+            choices = tuple(word.strip(" '\"") for word in re.split(r",|\bor\b", one.group(1)) if word.strip(" '\""))
+        written.insert(0, clause)
+        meaning = meaning[: match.start()].rstrip(" ,;")
+    return meaning, " and ".join(written), tuple(bounds), choices
+
+
+def as_type(name: str, annotation: str, value: Any) -> Any:
+    words = [word.strip() for word in annotation.split("|")]
+    base = next((word for word in words if word != "None"), "None")
+    outer, _, inner = base.partition("[")
+    if outer not in TYPES:
+        raise InputError(f"parameter '{name}' has the type {annotation}; expected {', '.join(TYPES)}, list[...]")
+    given = value
+    if isinstance(value, str) and outer != "str":
+        value = _literal(value)
+    if value is None and "None" in words:
+        return None
+    if outer == "list":
+        value = list(value) if isinstance(value, list | tuple) else [value]
+        return [as_type(name, inner.rstrip("]"), item) for item in value] if inner else value
+    if outer == "str" and isinstance(value, str) and value[:1] in "'\"" and value[:1] == value[-1:]:
+        value = value[1:-1]
+    if outer == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    want = TYPES[outer]
+    if not isinstance(value, want) or (isinstance(value, bool) and want is not bool):
+        raise InputError(f"parameter '{name}': expected {annotation}, got {given!r} ({type(given).__name__})")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"parameter '{name}': {value} is not a finite number")
     return value
 
 
-def _same_sizes(path: Path, presets: Mapping[str, Preset]) -> None:
-    first = presets["laptop"].sizes
-    for name, preset in presets.items():
-        for experiment in sorted(set(first) ^ set(preset.sizes)):
-            raise InputError(f"{path}: experiment '{experiment}' is in only one of the presets laptop and {name}")
-        for experiment, sizes in preset.sizes.items():
-            for key in sorted(set(first[experiment]) ^ set(sizes)):
-                raise InputError(f"{path}: '{experiment}.{key}' is in only one of the presets laptop and {name}")
-            for key, value in sizes.items():
-                types = {type(value), type(first[experiment][key])} - {type(None)}
-                if len(types) > 1 and types != {int, float}:
-                    raise InputError(f"{path}: '{experiment}.{key}' differs in type between laptop and {name}")
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _holds(value: Any, sign: str, limit: float) -> bool:
+    if not isinstance(value, int | float):
+        return True
+    return {">": value > limit, ">=": value >= limit, "<": value < limit, "<=": value <= limit}[sign]

@@ -26,7 +26,12 @@ def shown(monkeypatch):
 
 
 def executed(tmp_path, preset="smoke", **changes):
-    run = {"preset": preset, "sizes": {"descent": {"steps": 3}}, "is_preset": True, "out": str(tmp_path / "out")}
+    run = {
+        "preset": preset,
+        "sizes": {"descent": {"steps": 3, "scale": 1.0}},
+        "is_preset": True,
+        "out": str(tmp_path / "out"),
+    }
     return Chapter("toy", {**PARAMETERS, "_run": run, **changes})
 
 

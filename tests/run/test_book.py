@@ -1,65 +1,15 @@
-"""Staging is faithful and stable: current prose with a run's outputs, the same bytes when nothing has changed."""
+"""The book as a whole: executed, staged, built, and built again without executing."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import nbformat
 import pytest
-import yaml
 
-from traindyn import parameters
 from traindyn.errors import InputError
-from traindyn.run import book, execute
-
-
-@pytest.fixture
-def run(bare_book):
-    """The bare book and its finished run."""
-    root = bare_book("print(seed + 1)")
-    return root, execute.execute(parameters.resolve("bare", "smoke", ["seed=41"]))
-
-
-def test_a_staged_chapter_has_the_current_prose_the_runs_outputs_and_its_parameters(run, bare_book):
-    _, out = run
-    bare_book("print(seed + 1)", prose="Better words.")
-    text = book.merged("bare", out)
-    notebook = nbformat.reads(text, as_version=4)
-    nbformat.validate(notebook)
-    assert any("Better words." in cell.source for cell in notebook.cells)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert code[0].source.startswith("seed: int = 41  # the seed")
-    assert code[1].outputs[0].text == "42\n"
-    assert not any("_run =" in cell.source for cell in notebook.cells)
-    assert book.merged("bare", out) == text
-
-
-def test_a_chapter_whose_code_is_not_the_runs_is_refused(run, bare_book):
-    bare_book("print(seed + 2)")
-    with pytest.raises(InputError, match="has changed while"):
-        book.merged("bare", run[1])
-
-
-def test_staging_writes_only_what_changed_and_removes_what_is_gone(tmp_path):
-    wanted = {Path("a/x.md"): b"1", Path("b.md"): b"2"}
-    assert set(book._sync(tmp_path, wanted)) == set(wanted)
-    times = {path: (tmp_path / path).stat().st_mtime_ns for path in wanted}
-    assert book._sync(tmp_path, wanted | {Path("b.md"): b"3"}) == [Path("b.md")]
-    assert (tmp_path / "a/x.md").stat().st_mtime_ns == times[Path("a/x.md")]
-    assert (tmp_path / "b.md").read_bytes() == b"3"
-    assert book._sync(tmp_path, {Path("b.md"): b"3"}) == [Path("a/x.md")]
-    assert book._sync(tmp_path, {Path("b.md"): b"3"}) == []
-    assert not (tmp_path / "a/x.md").exists()
-
-
-def test_the_note_about_unexecuted_sources_is_not_in_the_built_book(toy_book):
-    source = toy_book / "_config.yml"
-    assert "nothing was executed" in yaml.safe_load(source.read_text())["html"]["announcement"]
-    assert "announcement" not in yaml.safe_load(book._staged_config(source, "laptop"))["html"]
-    assert "smoke" in yaml.safe_load(book._staged_config(source, "smoke"))["html"]["announcement"]
+from traindyn.run import book
 
 
 def test_a_chapter_in_the_contents_that_is_not_there_is_an_error(toy_book, monkeypatch, tmp_path):

@@ -201,6 +201,8 @@ def test_data_that_is_not_here_or_damaged_is_told_before_anything_runs(bare_book
     book = bare_book(WAIT)
     presets = book / "chapters" / "bare" / "presets.yaml"
     presets.write_text(presets.read_text().replace("{width: 8}", "{data: [digits, celeba, of_my_own]}"))
+    sizes = book / "chapters" / "bare" / "sizes.py"
+    sizes.write_text(sizes.read_text().replace("width: int", "data: list[str]"))
     before = contents(book)
     assert run(book) == 2
     assert "data set 'celeba' is not here" in capsys.readouterr().err

@@ -1,92 +1,214 @@
-"""How a claim and its verdict look: one HTML card under its cell, one row in a table, one line of text."""
+"""How claims and verdicts look: cards, tables, sentences, made from a ledger's claims and the records of a run.
+
+A notebook shows each with a *marker* in the output's metadata; when the book is staged, `shown` is asked again with the
+present ledger, so that wording and looks change without a run.
+"""
 
 from __future__ import annotations
 
-import html
-import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from traindyn.report.claims import Claim
+from traindyn.errors import choose
+from traindyn.report import templating, words
+from traindyn.report.claims import CORRECTED, FAILS, HOLDS, NOT_TESTABLE, UNDECIDED, Claim
 from traindyn.report.language import parse
+from traindyn.report.templating import render, rich
+from traindyn.report.words import Record
 
-# a sign beside the word: colour is never the only carrier
-SIGNS = {"holds": "✔", "holds with correction": "✎", "fails": "✘", "undecided": "?", "not testable": "–"}
-ROLES = {
-    "printed": "as printed",
-    "corrected": "corrected",
-    "weaker": "weaker reading",
-    "control": "control",
-    "sensitivity": "sensitivity",
+__all__ = [
+    "card",
+    "differing",
+    "plain",
+    "rich",
+    "run_card",
+    "sentence",
+    "shown",
+    "slips",
+    "styled",
+    "summary",
+    "verdict_table",
+]
+
+
+def card(claim: Claim, record: Record) -> str:
+    """Return a checked claim as one line that unfolds to its criterion, margins, setting and what was tried."""
+    return render("claim.html", claim=claim, record=record)
+
+
+def verdict_table(claims: Iterable[Claim], records: Mapping[str, Record]) -> str:
+    """Return a chapter's verdicts as a table that links to each claim's place."""
+    return render("verdicts.html", rows=_pairs(claims, records))
+
+
+def differing(claims: Iterable[Claim], records: Mapping[str, Record]) -> str:
+    """Return the claims that fail or need a correction, in what setting, with what was tried."""
+    rows = [pair for pair in _pairs(claims, records) if pair[1]["verdict"] in (FAILS, CORRECTED)]
+    return render("differing.html", rows=rows)
+
+
+def slips(claims: Iterable[Claim], records: Mapping[str, Record]) -> str:
+    """Return the errata of a chapter's ledger, each with its cell."""
+    rows = [
+        {"title": "", "claim": claim, "erratum": erratum, "page": "", "record": records.get(claim.id)}
+        for claim in claims
+        for erratum in claim.errata
+    ]
+    return render("errata.html", rows=rows)
+
+
+def summary(
+    claims: Iterable[Claim], records: Mapping[str, Record], groups: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Return how a chapter's claims came out, in one sentence, below a table of some of them.
+
+    Args:
+        claims: the ledger.
+        records: the entries of `claims.json` by claim id.
+        groups: {heading: claim names} of the table; no table if None.
+    """
+    claims = list(claims)
+    known = {name: claim for claim in claims for name in (claim.id, claim.id.split(".", 1)[1])}
+    rows = []
+    for group, names in (groups or {}).items():
+        for name in names:
+            claim = known[choose("claim", name, known)]
+            if claim.id in records:
+                rows.append((group, claim, records[claim.id]))
+    found = [record for _, record in _pairs(claims, records)]
+    return render("summary.html", rows=rows, grouped=len(groups or {}) > 1, sentence=headline(found))
+
+
+def sentence(claim: Claim, record: Record, holds: str, fails: str, otherwise: str = "") -> str:
+    """Return the sentence that a verdict chooses, with the setting named where it is not the source's.
+
+    Args:
+        claim, record: the claim and its entry of `claims.json`.
+        holds, fails: said where the claim holds, fails.
+        otherwise: said where it holds with a correction or is undecided.
+    """
+    text = {HOLDS: holds, FAILS: fails}.get(record["verdict"], otherwise)
+    if not text:
+        return ""
+    note = {words.SMALLER: "at a smaller scale", words.STAND_IN: "seen on a stand-in; not decided in its setting"}
+    said = "" if record["verdict"] in (UNDECIDED, NOT_TESTABLE) else note.get(words.setting_word(record), "")
+    return render("sentence.html", claim=claim, record=record, text=text, note=said)
+
+
+def run_card(run: Mapping[str, Any]) -> str:
+    """Return what a run is.
+
+    Args:
+        run: chapter, preset, is_preset, seeds, precision, device, minutes, cite (text or None).
+    """
+    return render("card.html", run={"cite": None, **run})
+
+
+def shown(marker: Mapping[str, Any], claims: Iterable[Claim], records: Mapping[str, Record]) -> str:
+    """Return the HTML that a marker in a notebook's output asks for.
+
+    Args:
+        marker: `show` (claim, verdicts, differing, slips, card, sentence, summary), `id` of a claim, and what else the
+            function of that name takes.
+        claims: the present ledger.
+        records: the entries of `claims.json` by claim id.
+    """
+    claims = list(claims)
+    show = choose("what to show", marker["show"], _SHOWS)
+    if show in ("claim", "sentence"):
+        known = {claim.id: claim for claim in claims}
+        claim = known[choose("claim", marker["id"], known)]
+        said = {key: marker[key] for key in ("holds", "fails", "otherwise") if key in marker}
+        return _SHOWS[show](claim, records[claim.id], **(said if show == "sentence" else {}))
+    if show == "card":
+        return run_card(marker["run"])
+    if show == "summary":
+        return summary(claims, records, marker.get("groups"))
+    return _SHOWS[show](claims, records)
+
+
+def plain(marker: Mapping[str, Any], claims: Iterable[Claim], records: Mapping[str, Record]) -> str:
+    """Return the text that stands for a marked output where HTML is not shown: a claim's verdict in one line."""
+    claim = next((claim for claim in claims if claim.id == marker.get("id")), None)
+    return words.verdict_line(claim, records[claim.id]) if claim else f"<{marker['show']}>"
+
+
+def styled(html: str) -> str:
+    """Return a card or table with its style, for a notebook that is opened outside the book."""
+    return f"<style>{templating.style()}</style>\n{html}"
+
+
+_SHOWS = {
+    "claim": card,
+    "verdicts": verdict_table,
+    "differing": differing,
+    "slips": slips,
+    "card": run_card,
+    "sentence": sentence,
+    "summary": summary,
 }
 
 
-def badge(verdict: str) -> str:
-    """Return a verdict as an HTML badge: a sign and the word."""
-    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{SIGNS[verdict]} {verdict}</span>'
+def headline(records: Sequence[Record]) -> str:
+    """Return counts of verdicts as a sentence: those in the source's setting are the headline, others stand beside."""
+    found = [words.standing(record).label for record in records]
+    tested = [record for record in records if record["verdict"] != NOT_TESTABLE]
+    text = f"Of {len(tested)} testable claims, in the source's own setting {found.count(HOLDS)} "
+    text += f"{_verb(found.count(HOLDS), 'holds', 'hold')} as printed, {found.count(CORRECTED)} with a correction, and "
+    text += f"{found.count(FAILS)} {_verb(found.count(FAILS), 'fails', 'fail')}."
+    beside = {words.SMALLER: "At a smaller scale", words.STAND_IN: "On a stand-in, which does not decide a claim"}
+    for word, where in beside.items():
+        seen = seen_in(records, word)
+        if total := sum(seen.values()):
+            text += f" {where}, {total} more {_verb(total, 'was', 'were')} looked at: the criterion was met "
+            text += (
+                f"{_times(seen[HOLDS])}, with a correction {_times(seen[CORRECTED])}, not met {_times(seen[FAILS])}."
+            )
+    if earlier := sum(bool(record.get("earlier")) for record in tested):
+        text += f" {earlier} {_verb(earlier, 'was', 'were')} judged by an earlier criterion."
+    if count := found.count(UNDECIDED):
+        text += f" {count} {_verb(count, 'is', 'are')} undecided."
+    if count := len(records) - len(tested):
+        text += f" {count} more cannot be tested and {_verb(count, 'is', 'are')} listed for completeness."
+    return text
 
 
-def rich(text: str) -> str:
-    """Return text with TeX between dollars as HTML in which MathJax finds the TeX, and code between backticks."""
-    text = html.escape(str(text), quote=False)
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-    return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', text)
+def seen_in(records: Iterable[Record], word: str) -> dict[str, int]:
+    """Return how often each decided verdict was reached in one setting."""
+    found = [r["verdict"] for r in records if not r.get("earlier") and words.setting_word(r) == word]
+    return {verdict: found.count(verdict) for verdict in (HOLDS, CORRECTED, FAILS)}
 
 
-def number(value: float | int | bool | None, digits: int = 3) -> str:
-    """Return a number with `digits` significant digits; None and NaN are a dash."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+def _verb(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
 
 
-def order_of_magnitude(value: float | None) -> str:
-    """Return "tiny" below 1e-8, where rounding rules, else the nearest power of ten, such as "1e-3"."""
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "inf"
-    if abs(value) < 1e-8:
-        return "tiny"
-    return f"{'-' if value < 0 else ''}1e{round(math.log10(abs(value)))}"
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def spread(value: Any, coarse: bool = False) -> str:
-    """Return a measured value as text: one number, or "minimum / median / maximum (count)" of a list over seeds."""
-    show = order_of_magnitude if coarse else number
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        return show(value)
-    known = sorted(v for v in value if v is not None and not math.isnan(v))
-    if not known:
-        return "–"
-    middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
-    return f"{show(known[0])} / {show(middle)} / {show(known[-1])} ({len(known)})"
+def _pairs(claims: Iterable[Claim], records: Mapping[str, Record]) -> list[tuple[Claim, Record]]:
+    return [(claim, records[claim.id]) for claim in claims if claim.id in records]
 
 
-def _value(claim: Claim, name: str, value: Any) -> str:
-    if not isinstance(value, Mapping):  # a run from before evidence was kept
-        value = {"outcome": all(value) if isinstance(value, list) else value}
-    truth = value["outcome"]
-    if truth is None:
-        return "not in this run"
-    said = f": {number(value['value'])}" if value.get("value") is not None else ""
-    return f"{'✔ yes' if truth else '✘ no'}{said}"
+def text_lines(claims: Iterable[Claim], records: Mapping[str, Record]) -> str:
+    """Return every verdict with the deciding value of each part as plain text, which a test compares to the letter."""
+    lines = []
+    for claim, record in _pairs(claims, records):
+        lines.append(f"{claim.id}: {record['verdict']}")
+        coarse = coarse_parts(claim)
+        for name, value in deciding_values(claim, record).items():
+            lines.append(f"    {name} = {words.spread(value, name in coarse)}")
+    return "\n".join(lines)
 
 
-def deciding_values(claim: Claim, record: Mapping[str, Any]) -> dict[str, Any]:
+def deciding_values(claim: Claim, record: Record) -> dict[str, Any]:
     """Return {part: the value that decided it} of the deciding parts; what was measured, in a run of the old form."""
     if "measured" in record:
         return dict(record["measured"])
     parts = record["parts"]
     return {
-        part.name: None if (value := parts[part.name]["value"]) is None else float(value)
-        for part in claim.parts
-        if part.decides and part.name in parts
+        part.name: words.real(parts[part.name]["value"]) for part in claim.parts if part.decides and part.name in parts
     }
 
 
@@ -94,82 +216,3 @@ def coarse_parts(claim: Claim) -> set[str]:
     """Return the names whose numbers rounding rules: those in `coarse`, and parts whose tests ask for one of them."""
     coarse = set(claim.coarse)
     return coarse | {part.name for part in claim.parts if part.test and coarse & set(parse(part.test).names)}
-
-
-def parts_table(claim: Claim, values: Mapping[str, Any]) -> str:
-    """Return the criterion as an HTML table: each part's statement, its role and, where known, its outcome."""
-    rows = "".join(
-        f"<tr><td>{rich(part.statement)}</td>"
-        f"<td>{ROLES[part.reads]}{'' if part.decides else ', shown only'}</td>"
-        f"<td>{_value(claim, part.name, values[part.name]) if part.name in values else ''}</td></tr>"
-        for part in claim.parts
-    )
-    return f'<table class="claim-parts"><tr><th>criterion</th><th>reading</th><th>outcome</th></tr>{rows}</table>'
-
-
-def measured_list(measured: Mapping[str, Any], coarse: Iterable[str] = ()) -> str:
-    """Return measured numbers as an HTML list; lists over seeds as minimum / median / maximum (count)."""
-    items = "; ".join(
-        f"{html.escape(name.replace('_', ' '))}: <b>{html.escape(spread(value, name in set(coarse)))}</b>"
-        for name, value in measured.items()
-    )
-    return f'<p class="claim-measured">Measured: {items}</p>' if items else ""
-
-
-def card(claim: Claim, record: Mapping[str, Any]) -> str:
-    """Return the HTML card of a checked claim.
-
-    Args:
-        claim: its ledger entry.
-        record: its entry of `claims.json`.
-    """
-    notes = [record.get("why"), record.get("note")]
-    if record.get("stand_in"):
-        notes.append(f"Stand-in: {record['stand_in']}")
-    if record.get("depends_on"):
-        notes.append(f"Depends on: {', '.join(record['depends_on'])}")
-    if record["verdict"] == "fails" and claim.tried:
-        notes.append(f"What was tried: {claim.tried}")
-    said = "".join(f'<p class="claim-note">{rich(note)}</p>' for note in notes if note)
-    return (
-        f'<div class="claim"><p class="claim-head">{badge(record["verdict"])} <code>{claim.id}</code> '
-        f"<span>{rich(claim.where)}</span></p>"
-        f'<p class="claim-states">{rich(claim.states)}</p>'
-        f"{_setup(claim)}"
-        f"{parts_table(claim, record['parts'])}"
-        f"{measured_list(deciding_values(claim, record), coarse_parts(claim))}{said}</div>"
-    )
-
-
-def _setup(claim: Claim) -> str:
-    return f'<p class="claim-setup">Set-up: {rich(claim.setup)}</p>' if claim.setup else ""
-
-
-def verdict_table(claims: Iterable[Claim], records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a chapter's verdicts as an HTML table that links to each claim's cell."""
-    rows = "".join(
-        f'<tr data-verdict="{records[claim.id]["verdict"]}"><td><a href="#{claim.anchor}">{claim.id.split(".", 1)[1]}'
-        f"</a></td><td>{rich(claim.where)}</td><td>{badge(records[claim.id]['verdict'])}</td>"
-        f"<td>{_folded(measured_list(deciding_values(claim, records[claim.id]), coarse_parts(claim)))}</td></tr>"
-        for claim in claims
-    )
-    return (
-        '<div class="verdict-table"><table><thead><tr><th>claim</th><th>place</th><th>verdict</th><th>measured</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _folded(measured: str) -> str:
-    return f"<details><summary>numbers</summary>{measured}</details>" if measured else ""
-
-
-def text_lines(claims: Iterable[Claim], records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return every verdict with its parts and numbers as plain text, which a test compares to the letter."""
-    lines = []
-    for claim in claims:
-        record = records[claim.id]
-        lines.append(f"{claim.id}: {record['verdict']}")
-        coarse = coarse_parts(claim)
-        for name, value in deciding_values(claim, record).items():
-            lines.append(f"    {name} = {spread(value, name in coarse)}")
-    return "\n".join(lines)

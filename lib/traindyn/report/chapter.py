@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,16 +11,17 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import atomic_path, project_root, read_json, write_json
-from traindyn.report import cards, provenance
+from traindyn.report import cards, outputs, provenance
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
 from traindyn.report.judge import SCHEMA, judge
+from traindyn.sizes import Experiment
 
 
 class Chapter:
@@ -61,34 +61,29 @@ class Chapter:
         self.dtype: torch.dtype = getattr(torch, self.parameters.get("precision", "float32"))
         if self.dtype == torch.float64:
             self.device = compute.float64_device(self.device)
-        compute.strict_float32()
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.seeds = [self.parameters["seed"] + i for i in range(self.parameters["n_seeds"])]
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
-        self.asked: dict[str, dict[str, Any]] = {}
+        self.asked: dict[str, Experiment] = {}  # experiments whose sizes the notebook has read
         self._data: dict[str, Any] = {}
-        self._glued: dict[str, float] = {}
+        self._glued: set[str] = set()
 
     def generator(self, purpose: str, seed: int | None = None) -> torch.Generator:
         """Return a CPU generator for one purpose, from `seed` (the chapter's first seed if None)."""
         return compute.generator(self.seeds[0] if seed is None else seed, purpose)
 
-    def size(self, experiment: str, **changes: Any) -> SimpleNamespace:
-        """Return the sizes of one experiment at this run's preset, as attributes, and note that it was asked for.
+    def size(self, experiment: str, **changes: Any) -> Experiment:
+        """Return the sizes of one experiment at this run's preset, typed and frozen, with some of them changed.
 
-        Args:
-            experiment: its name in `presets.yaml`.
-            changes: sizes that this chapter sets itself, from its parameters say.
+        What was asked for first is what the setting of a claim on this experiment is derived from.
 
         Raises:
-            InputError: `presets.yaml` has no such experiment, or it has no such size.
+            InputError: no such experiment, or a change is unknown, of the wrong type or out of range.
         """
-        found = self._sizes[choose("experiment", experiment, self._sizes)]
-        for name in changes:
-            choose(f"size of '{experiment}'", name, found)
-        self.asked[experiment] = {**found, **changes}
-        return SimpleNamespace(**self.asked[experiment])
+        values = self._sizes[choose("experiment", experiment, self._sizes)]
+        found = parameters.sized(self.name, experiment, {**values, **changes})
+        self.asked.setdefault(experiment, found)
+        return found
 
     def uses(self, dataset: Any) -> Any:
         """Note a data set in the run's provenance and return it.
@@ -101,16 +96,16 @@ class Chapter:
 
     def card(self) -> None:
         """Show what this run is: preset, seeds, precision, device, and where its source and tables are."""
-        kind = "" if self.is_preset else " (with parameters of your own)"
-        cost = parameters.load_presets(self.name)[self.preset].cost
-        display(
-            HTML(
-                f'<div class="run-card"><b>This run</b>: preset <b>{self.preset}</b>{kind}, seeds {self.seeds[0]} to '
-                f"{self.seeds[-1]}, {self.parameters.get('precision', 'float32')} on {self.device.type}; about "
-                f"{cards.number(cost.get('minutes'))} minutes on one core. Re-run it: "
-                f"<code>traindyn run {self.name} --preset {self.preset}</code>.</div>"
-            )
-        )
+        run = {
+            "chapter": self.name,
+            "preset": self.preset,
+            "is_preset": self.is_preset,
+            "seeds": self.seeds,
+            "precision": self.parameters.get("precision", "float32"),
+            "device": self.device.type,
+            "minutes": parameters.load_presets(self.name)[self.preset].cost.get("minutes"),
+        }
+        self._show("card", run=run)
 
     def save(self, name: str, frame: pd.DataFrame) -> Path:
         """Write a table to `tables/<name>.csv` of the run's folder (rounded to 6 digits); return its path."""
@@ -156,14 +151,33 @@ class Chapter:
         if data is not None:
             self.save(name, data)
         if not self.interactive:
-            lines = [f"```{{figure}} figures/{name}.svg", f":name: fig-{self.name}-{name}", f":alt: {_line(alt)}", ""]
-            lines += [_line(caption), "```", ""]
-            if data is not None:
-                head = data.head(12).to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep="–")
-                lines += [f"````{{dropdown}} The table behind this figure: {len(data)} rows", "```{div} table-box"]
-                lines += ["```{raw} html".replace("```", "~~~"), head, "~~~", "```"]
-                lines += [f"The first rows; all of them: {{download}}`{name}.csv <tables/{name}.csv>`.", "````", ""]
-            display({"text/markdown": "\n".join(lines)}, raw=True)
+            text = outputs.figure_directive(self.name, name, caption, alt, data)
+            display({"text/markdown": text}, raw=True)
+
+    def archived_figure(
+        self,
+        name: str,
+        draw: Callable[[pd.DataFrame], Figure],
+        *,
+        caption: str | Callable[[pd.DataFrame], str],
+        alt: str,
+        preset: str = "paper",
+    ) -> None:
+        """Show the archived run's figure beside the live one, drawn by the same function from the archived table.
+
+        Nothing is shown where there is no such run or table, where this run has the same preset, and at smoke.
+
+        Args:
+            name: of the live figure, whose table is drawn.
+            draw: table -> figure.
+            caption: what is drawn, or a function of the table that says it.
+            alt: the same for one who cannot see it.
+            preset: of the archived run.
+        """
+        table = self.archived(name, preset)
+        if table is not None:
+            text = caption if isinstance(caption, str) else caption(table)
+            self.figure(f"{name}-archived", draw(table), caption=text, alt=alt, data=table)
 
     def check(self, claim_id: str, *evidence: pd.DataFrame | Mapping[str, float], note: str = "") -> None:
         """Give a claim its evidence, derive its verdict by the ledger's tests, show its card.
@@ -183,7 +197,7 @@ class Chapter:
             raise InputError(f"claim '{claim_id}' is checked twice")
         claim = self.claims[claim_id]
         self.records[claim_id] = judge(claim, gather(*evidence), self.preset, self._setting(claim), note)
-        self._show("claim", cards.card(claim, self.records[claim_id]), id=claim_id)
+        self._show("claim", id=claim_id)
 
     def _id(self, claim_id: str) -> str:
         claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
@@ -195,9 +209,17 @@ class Chapter:
         """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""
         return None
 
-    def _show(self, kind: str, text: str, **about: Any) -> None:
-        """Show HTML with a marker in the output's metadata, by which it is rendered anew when the book is staged."""
-        display(HTML(text), metadata={"traindyn": {"show": kind, **about}})
+    def _show(self, kind: str, **about: Any) -> None:
+        """Show what a marker asks for; by the marker, kept as metadata, it is made anew when the book is staged.
+
+        Args:
+            kind: claim, verdicts, differing, slips, card, sentence or summary.
+            about: what `cards.shown` needs to know besides.
+        """
+        marker = {"show": kind, **about}
+        html = cards.styled(cards.shown(marker, self.claims.values(), self.records))
+        shown = {"text/html": html, "text/plain": cards.plain(marker, self.claims.values(), self.records)}
+        display(shown, raw=True, metadata={"traindyn": marker})
 
     def glue(self, name: str, value: float) -> None:
         """Keep a number for the prose of this page, which reads it by MyST-NB's role: {glue:text}`peak:.2f`.
@@ -209,23 +231,52 @@ class Chapter:
         Raises:
             InputError: it is not one number, or the name was used before.
         """
-        try:
-            value = float(value)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"glue '{name}': expected one number, got {type(value).__name__}") from error
         if name in self._glued:
             raise InputError(f"glue '{name}' is used twice on this page")
-        self._glued[name] = value
-        prefix = "application/papermill.record/"
-        display(
-            {f"{prefix}text/plain": repr(value)},
-            raw=True,
-            metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
-        )
+        bundle, metadata = outputs.glued(name, value)
+        self._glued.add(name)
+        display(bundle, raw=True, metadata=metadata)
+
+    def sentence(self, claim_id: str, *, holds: str, fails: str, otherwise: str = "") -> None:
+        """Show the sentence that hangs on a claim's verdict; it is chosen again when the book is staged.
+
+        Args:
+            claim_id: a claim that was checked before.
+            holds, fails: what to say where the claim holds, where it fails; MyST text is not read, TeX is.
+            otherwise: what to say where it holds with a correction or is undecided; nothing if empty.
+
+        Raises:
+            InputError: the claim is not in the ledger or was not checked yet.
+        """
+        self.verdict(claim_id)
+        said = {"holds": holds, "fails": fails, "otherwise": otherwise}
+        self._show("sentence", id=self._id(claim_id), **said)
+
+    def slips(self) -> None:
+        """Show the errata of this chapter's ledger, each with its cell."""
+        self._show("slips")
+
+    def differing(self) -> None:
+        """Show the claims that fail here or need a correction, with what was tried."""
+        self._show("differing")
+
+    def summary(self, groups: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Show how this chapter's claims came out, in one sentence.
+
+        Args:
+            groups: {heading: claims} of a table above the sentence; no table if None.
+        """
+        self._show("summary", groups={head: list(names) for head, names in (groups or {}).items()})
 
     def verdict(self, claim_id: str) -> str:
-        """Return the verdict of a claim that this run has checked."""
-        return self.records[self._id(claim_id)]["verdict"]
+        """Return the verdict of a claim that this run has checked.
+
+        Raises:
+            InputError: the claim is not in the ledger or was not checked yet.
+        """
+        if (claim_id := self._id(claim_id)) not in self.records:
+            raise InputError(f"claim '{claim_id}' has no verdict yet; check it in a cell above this one")
+        return self.records[claim_id]["verdict"]
 
     def verdicts(self) -> None:
         """Show the table of all verdicts and write `claims.json` and what this process knows of the run.
@@ -260,12 +311,8 @@ class Chapter:
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)
-        self._show("verdicts", cards.verdict_table(self.claims.values(), self.records))
+        self._show("verdicts")
 
     def verdict_text(self) -> str:
         """Return every verdict with its numbers as text, the form that tests compare."""
         return cards.text_lines(self.claims.values(), self.records)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

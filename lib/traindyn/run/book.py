@@ -11,13 +11,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import jupytext
-import nbformat
-import yaml
-
 from traindyn import files, parameters
 from traindyn.errors import InputError, choose
-from traindyn.run import execute, notebook, render, results
+from traindyn.run import execute, notebook, results, staging
 
 Say = Callable[[str], None]
 
@@ -38,11 +34,9 @@ def make(preset: str, jobs: int, say: Say) -> int:
     if runs is None:
         return 1
     book = [results.findings(name, runs[name]) for name in names]
-    stage, changed = stage_book(book, runs, preset)
+    stage, changed = staging.stage_book(book, runs, preset)
     home = site(preset)
-    # when no page has changed, Sphinx does not copy changed style sheets either
-    again = any(path.suffix not in (".md", ".ipynb") for path in changed)
-    status = build_pages(stage, home.parents[1], again, say)
+    status = build_pages(stage, home.parents[1], staging.shared(changed), say)
     if status:
         return status
     print(f"The book is in {notebook.shown(home / 'index.html')} (file://{home / 'index.html'})")
@@ -123,55 +117,6 @@ def execute_all(names: Iterable[str], preset: str, jobs: int, say: Say) -> dict[
     return {name: execute.default_out(run) for name, run in resolved.items()}
 
 
-def stage_book(book: list[results.Findings], runs: dict[str, Path], preset: str) -> tuple[Path, list[Path]]:
-    """Lay out everything that Sphinx reads under `_build/stage/<preset>/`; write only what has changed.
-
-    Args:
-        book: the findings of every chapter.
-        runs: the folder of every chapter's run.
-        preset: the preset of the runs.
-
-    Returns:
-        The folder, and the files in it that were written or removed.
-    """
-    root = files.project_root()
-    stage = root / "_build" / "stage" / preset
-    wanted: dict[Path, bytes] = {}
-    for path in (root / "book").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            content = path.read_bytes()
-            if path.suffix == ".md":
-                content = render.fill(content.decode("utf-8"), book).encode()
-            wanted[path.relative_to(root)] = content
-    wanted[Path("_toc.yml")] = (root / "_toc.yml").read_bytes()
-    wanted[Path("_config.yml")] = _staged_config(root / "_config.yml", preset).encode()
-    for name, run in runs.items():
-        folder = Path("chapters") / name
-        wanted[folder / f"{name}.ipynb"] = merged(name, run).encode()
-        for path in [*(run / "figures").rglob("*"), *(run / "tables").rglob("*")]:
-            if path.is_file():
-                wanted[folder / path.relative_to(run)] = path.read_bytes()
-    return stage, _sync(stage, wanted)
-
-
-def merged(chapter: str, run: Path) -> str:
-    """Return a chapter's current prose with the outputs of a run, as the text of a notebook.
-
-    Raises:
-        InputError: the code cells are not those of the run.
-    """
-    prose = jupytext.read(parameters.source(chapter))
-    executed = nbformat.read(run / f"{chapter}.ipynb", as_version=4)
-    ours, theirs = ([c for c in book.cells if c.cell_type == "code"] for book in (prose, executed))
-    for cell, done in zip(ours, theirs, strict=True):
-        if cell.source != done.source and not parameters.is_parameters(cell):
-            raise InputError(f"chapter '{chapter}' has changed while it was being run; make the book again")
-        cell.source, cell.outputs, cell.execution_count = done.source, done.outputs, done.execution_count
-    for number, cell in enumerate(prose.cells):
-        cell.id = f"cell-{number}"  # jupytext draws new ids at every reading, and Sphinx would read the page again
-    return nbformat.writes(prose, version=4)
-
-
 def build_pages(stage: Path, target: Path, again: bool, say: Say) -> int:
     """Run Jupyter Book with warnings as errors; return its exit status.
 
@@ -195,32 +140,6 @@ def build_pages(stage: Path, target: Path, again: bool, say: Say) -> int:
         say("\n".join(found[-15:]))
         say(f"traindyn: Jupyter Book failed; its log is {notebook.shown(log)}")
     return int(bool(done.returncode))
-
-
-def _staged_config(path: Path, preset: str) -> str:
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config["html"].pop("announcement", None)
-    if preset != "laptop":
-        config["html"]["announcement"] = (
-            f"Built at the <b>{preset}</b> preset, not at the one the book is meant to be read at."
-        )
-    return yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
-
-
-def _sync(stage: Path, wanted: dict[Path, bytes]) -> list[Path]:
-    changed = []
-    for relative, content in wanted.items():
-        path = stage / relative
-        if not path.is_file() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            changed.append(relative)
-    for path in [path for path in stage.rglob("*") if path.is_file()]:
-        relative = path.relative_to(stage)
-        if relative not in wanted and "__pycache__" not in path.parts:
-            path.unlink()
-            changed.append(relative)
-    return changed
 
 
 def _report(book: list[results.Findings]) -> str:

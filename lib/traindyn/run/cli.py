@@ -1,4 +1,4 @@
-"""The command line: `traindyn list | show | run | book | verify | data | doctor`."""
+"""The command line: `traindyn list | show | run | book | verify | judge | data | doctor`."""
 
 from __future__ import annotations
 
@@ -71,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--preset", default="laptop", help=PRESET_HELP)
     one.add_argument("--jobs", type=int, default=_cores(), help="chapters executed at once")
     one.set_defaults(command=_verify)
+
+    one = commands.add_parser("judge", help="derive a run's verdicts again from its stored numbers; say what changed")
+    one.add_argument("run", help="folder of a finished run")
+    one.add_argument("--claims", metavar="FILE", help="another ledger, default the chapter's own claims.yaml")
+    one.set_defaults(command=_judge)
 
     one = commands.add_parser("nbval", help="write _build/nbval/CHAPTER.ipynb, which pytest --nbval-lax compares")
     one.add_argument("--update", action="store_true", help="rewrite chapters/*/expected.txt from a smoke run instead")
@@ -148,6 +153,13 @@ def _verify(options: argparse.Namespace) -> int:
     from traindyn.run import book
 
     return book.verify(options.preset, options.jobs, _say)
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from traindyn.run import rejudge
+
+    print("\n".join(rejudge.report(options.run, options.claims)))
+    return 0
 
 
 def _nbval(options: argparse.Namespace) -> int:

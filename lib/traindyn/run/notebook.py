@@ -38,10 +38,12 @@ def shown(path: Path) -> str:
 def kernel_environment(root: Path) -> dict[str, str]:
     """Return the environment variables that every kernel of the book gets.
 
-    One thread, so that results and run times do not depend on the number of cores; the project's folder, because a
-    kernel works in the run's folder; IPYTHONDIR with a profile that keeps the kernel's start-up notice quiet.
+    One thread, so that results and run times do not depend on the number of cores; no TF32, so that float32 means
+    float32; the project's folder, because a kernel works in the run's folder; IPYTHONDIR with a profile that keeps the
+    kernel's start-up notice quiet.
     """
     found = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TRAINDYN_ROOT": str(root.absolute())}
+    found["NVIDIA_TF32_OVERRIDE"] = "0"
     if (root / "ipython").is_dir():
         found["IPYTHONDIR"] = str(root / "ipython")
     return found

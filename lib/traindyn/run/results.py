@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from traindyn import files, parameters
-from traindyn.report.claims import NOT_TESTABLE, Claim, load_ledger
+from traindyn.errors import InputError
+from traindyn.report.claims import NOT_TESTABLE, UNDECIDED, Claim, load_ledger
+from traindyn.report.columns import evidence_from_json
+from traindyn.report.judge import judge
+from traindyn.report.words import SETTINGS, setting_word
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Outcome:
         preset: the run's preset.
         archived: whether it comes from `data/results/` rather than from this build.
         is_preset: False if the run had parameters of its own.
-        records: the entries of its `claims.json` by claim id.
+        records: the entries of its `claims.json` by claim id, judged with the present ledger; those of schema 1, which
+            kept no evidence, as they were recorded and marked `earlier`.
         about: its `provenance.json`.
     """
 
@@ -28,6 +33,11 @@ class Outcome:
     is_preset: bool
     records: Mapping[str, Mapping[str, Any]]
     about: Mapping[str, Any]
+
+    @property
+    def earlier(self) -> bool:
+        """Whether its verdicts are those of an earlier criterion, which nobody can judge again."""
+        return any(record.get("earlier") for record in self.records.values())
 
 
 @dataclass(frozen=True)
@@ -40,39 +50,84 @@ class Findings:
     outcomes: list[Outcome]
 
 
-def read_outcome(folder: Path, archived: bool = False) -> Outcome:
-    """Read the verdicts of the finished run in `folder`."""
+def read_outcome(folder: Path, claims: list[Claim], archived: bool = False) -> Outcome:
+    """Read the verdicts of a finished run.
+
+    Args:
+        folder: the run's folder.
+        claims: the present ledger, with which its evidence is judged.
+        archived: whether it comes from `data/results/`; such a run may lack claims.
+
+    Raises:
+        InputError: the run lacks a claim, or a number that a test asks for.
+    """
     found, about = (files.read_json(folder / name) for name in ("claims.json", "provenance.json"))
-    records = {record["id"]: record for record in found["claims"]}
-    return Outcome(found["preset"], archived, found["parameters_are_preset"], records, about)
+    judged = records(found, claims)
+    if not archived and (missing := [claim.id for claim in claims if claim.id not in judged]):
+        raise InputError(
+            f"the ledger has claims that the run in {folder} did not check: {', '.join(missing)}; run it again"
+        )
+    return Outcome(found["preset"], archived, found["parameters_are_preset"], judged, about)
+
+
+def records(found: Mapping[str, Any], claims: list[Claim]) -> dict[str, dict[str, Any]]:
+    """Return the records of a `claims.json` by claim id, judged with the present ledger.
+
+    Args:
+        found: the content of `claims.json`.
+        claims: the ledger; what it does not know any more is left out.
+    """
+    known = {claim.id: claim for claim in claims}
+    stored = {record["id"]: record for record in found["claims"] if record["id"] in known}
+    if found.get("schema", 1) < 2:
+        return {name: {**record, "earlier": True} for name, record in stored.items()}
+    judged = {name: _judged(known[name], record, found["preset"]) for name, record in stored.items()}
+    untested = {name: claim for name, claim in known.items() if claim.not_testable and name not in judged}
+    return judged | {name: judge(claim, {}, found["preset"]) for name, claim in untested.items()}
+
+
+def _judged(claim: Claim, stored: Mapping[str, Any], preset: str) -> dict[str, Any]:
+    evidence = evidence_from_json(stored["evidence"])
+    try:
+        record = judge(claim, evidence, preset, stored["setting"], stored.get("note", ""))
+    except InputError as error:
+        raise InputError(f"{error}; the criterion asks for what this run did not keep, run it again") from error
+    return {**record, "changed": stored["criterion_sha256"] != claim.criterion_sha256}
 
 
 def findings(chapter: str, run: Path) -> Findings:
     """Read a chapter's ledger, the run in the folder `run`, and its archived runs at other presets."""
-    outcomes = [read_outcome(run)]
+    claims = load_ledger(chapter)
+    outcomes = [read_outcome(run, claims)]
     for preset in parameters.PRESETS:
         folder = files.project_root() / "data" / "results" / chapter / preset
         if preset != outcomes[0].preset and (folder / "provenance.json").is_file():
-            outcomes.append(read_outcome(folder, archived=True))
+            outcomes.append(read_outcome(folder, claims, archived=True))
     lines = parameters.source(chapter).read_text(encoding="utf-8").splitlines()
     title = next(line.removeprefix("# ").strip() for line in lines if line.startswith("# "))
-    return Findings(chapter, title, load_ledger(chapter), outcomes)
+    return Findings(chapter, title, claims, outcomes)
 
 
-def counts(claims: list[Claim], outcome: Outcome) -> dict[str, int]:
-    """Return how many of `claims` have each verdict in a run."""
-    found = [outcome.records[claim.id]["verdict"] for claim in claims if claim.id in outcome.records]
-    return {verdict: found.count(verdict) for verdict in dict.fromkeys(found)}
+def speaking(found: Findings, claim: Claim) -> tuple[Outcome, Mapping[str, Any]]:
+    """Return the run that speaks for a claim, and its record.
+
+    Of the runs that decide it, the best setting (source, smaller, stand-in), then the larger preset; if none decides
+    it, the same order. Verdicts of an earlier criterion come last.
+    """
+    runs = [(outcome, outcome.records[claim.id]) for outcome in found.outcomes if claim.id in outcome.records]
+
+    def rank(run: tuple[Outcome, Mapping[str, Any]]) -> tuple[bool, bool, int, int]:
+        outcome, record = run
+        undecided = record["verdict"] == UNDECIDED
+        order = SETTINGS.index(setting_word(record)), -parameters.PRESETS.index(outcome.preset)
+        return bool(record.get("earlier")), undecided, *order
+
+    return min(runs, key=rank)
 
 
-def testable(claims: list[Claim]) -> int:
-    """Return how many of `claims` can come out either way: the m of "n of m"."""
-    return sum(not claim.not_testable for claim in claims)
-
-
-def is_stale(claim: Claim, outcome: Outcome) -> bool:
-    """Return whether the criterion of a claim has changed since the run judged it."""
-    return outcome.records[claim.id]["criterion_sha256"] != claim.criterion_sha256
+def spoken(found: Findings) -> dict[str, Mapping[str, Any]]:
+    """Return each claim's record in the run that speaks for it."""
+    return {claim.id: speaking(found, claim)[1] for claim in found.claims}
 
 
 def surprises(claims: list[Claim], outcome: Outcome) -> list[tuple[str, str, str]]:

@@ -1,0 +1,294 @@
+"""The sizes of the experiments of the chapter on catapults: types, units, ranges."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from traindyn.sizes import Definition, Experiment, Scale
+
+
+class Repetitions(Experiment):
+    seeds: int = Field(gt=0, description="independent repetitions")
+
+
+# what is learned
+
+
+class Images(Experiment):
+    data: str = Field(description="set of images")
+    classes: list[int | str] = Field(
+        min_length=2, description="two are told apart by -1 and 1, more by one-hot vectors"
+    )
+    side: Scale[int] = Field(gt=0, description="pixels on a side")
+    n: Scale[int] = Field(gt=0, description="samples")
+
+
+class Rank2(Experiment):
+    data: Literal["rank2"] = Field("rank2", description="normal inputs x, target x_1 x_2 with noise")
+    dim: Scale[int] = Field(gt=1, description="inputs")
+    n: Scale[int] = Field(gt=0, description="samples")
+
+
+# with which network
+
+
+class Fcn(Experiment):
+    net: Literal["fcn"] = Field("fcn", description="fully connected, NTK parameterisation")
+    depth: int = Field(gt=1, description="layers")
+    width: Scale[int] = Field(gt=0, description="hidden units of a layer")
+
+
+class Torch(Fcn):
+    net: Literal["torch"] = Field("torch", description="fully connected, PyTorch's parameterisation and initial law")
+
+
+class Cnn(Experiment):
+    net: Literal["cnn"] = "cnn"
+    depth: int = Field(gt=1, description="layers")
+    width: Scale[int] = Field(gt=0, description="channels of a layer")
+
+
+class Wrn(Experiment):
+    net: Literal["wrn"] = Field("wrn", description="residual network of depth 10 without normalisation")
+    width: Scale[int] = Field(gt=0, description="factor that widens the base")
+    base: Scale[int] = Field(gt=0, description="channels before widening")
+
+
+class Vit(Experiment):
+    net: Literal["vit"] = Field("vit", description="vision transformer with four heads")
+    depth: int = Field(gt=0, description="blocks")
+    width: Scale[int] = Field(gt=3, multiple_of=4, description="features")
+
+
+class Myrtle(Experiment):
+    net: Literal["myrtle"] = Field("myrtle", description="Myrtle network of depth 5")
+    width: Scale[int] = Field(gt=0, description="channels")
+
+
+# and how
+
+
+class Descent(Experiment):
+    batch: Literal[0] = Field(0, description="full batch")
+    steps: Scale[int] = Field(gt=0, description="updates")
+
+
+class Stochastic(Experiment):
+    batch: int = Field(gt=0, description="samples of a batch")
+    steps: Scale[int] = Field(gt=0, description="updates")
+
+
+class FcnImages(Descent, Fcn, Images):
+    pass
+
+
+class CnnImages(Descent, Cnn, Images):
+    pass
+
+
+class WrnImages(Descent, Wrn, Images):
+    pass
+
+
+class FcnRank2(Descent, Fcn, Rank2):
+    pass
+
+
+class FcnStart(Fcn, Images):
+    """Nothing is trained: the kernel at the initial weights."""
+
+
+class Phases(Experiment):
+    times: list[NonNegativeInt] = Field(min_length=3, description="steps at which the rate rises, the first is 0")
+
+
+class MultiFcn(Phases, FcnImages):
+    pass
+
+
+class MultiRank2(Phases, FcnRank2):
+    pass
+
+
+class MultiCnn(Phases, CnnImages):
+    pass
+
+
+class Survival(FcnImages):
+    ratios: list[PositiveFloat] = Field(min_length=1, description="rates in units of n / ||K(0)||")
+
+
+class SgdFcn(Stochastic, Fcn, Images):
+    pass
+
+
+class SgdRank2(Stochastic, Fcn, Rank2):
+    pass
+
+
+class SgdTorch(Stochastic, Torch, Images):
+    pass
+
+
+class SgdMyrtle(Stochastic, Myrtle, Images):
+    pass
+
+
+class SgdCnn(Stochastic, Cnn, Images):
+    pass
+
+
+class SgdWrn(Stochastic, Wrn, Images):
+    pass
+
+
+class SgdVit(Stochastic, Vit, Images):
+    pass
+
+
+class Hessian(Experiment):
+    every: int = Field(gt=0, description="steps between two looks at the Hessian")
+
+
+class HessianFcn(Hessian, SgdFcn):
+    pass
+
+
+class HessianCnn(Hessian, SgdCnn):
+    pass
+
+
+# experiments of one kind
+
+
+class Exact(Experiment):
+    n: int = Field(gt=4, description="samples")
+    dim: int = Field(gt=0, description="inputs")
+    width: int = Field(gt=0, description="hidden units")
+    depth: int = Field(gt=1, description="layers")
+    draws: int = Field(gt=0, description="random points")
+    flow_width: int = Field(gt=0, description="hidden units where steps are compared with the flow")
+    flow_n: int = Field(gt=0, description="samples there")
+
+
+class Critical(Experiment):
+    n: Scale[int] = Field(gt=0, description="samples")
+    dim: int = Field(gt=0, description="inputs")
+    nets: Scale[list[list[int | list[int]]]] = Field(min_length=1, description="pairs of a depth and its widths")
+
+
+class Remainder(Experiment):
+    n: Scale[int] = Field(gt=0, description="samples")
+    dim: int = Field(gt=0, description="inputs")
+    depth: int = Field(gt=1, description="layers")
+    widths: Scale[list[PositiveInt]] = Field(min_length=2, description="hidden units")
+
+
+class BatchSteps(Experiment):
+    n: Scale[int] = Field(gt=0, description="samples")
+    dim: int = Field(gt=0, description="inputs")
+    width: Scale[int] = Field(gt=0, description="hidden units")
+    batches: Scale[int] = Field(gt=0, description="random batches")
+    sizes: list[PositiveInt] = Field(min_length=1, description="samples of a batch")
+
+
+class Subcritical(Descent, Images):
+    net: Literal["fcn"] = "fcn"
+    nets: Scale[list[list[int | list[int]]]] = Field(min_length=1, description="pairs of a depth and its widths")
+
+
+class Scan(Experiment):
+    data: Literal["rank2"] = "rank2"
+    net: Literal["fcn"] = "fcn"
+    n: Scale[int] = Field(gt=0, description="samples")
+    dim: Scale[int] = Field(gt=1, description="inputs")
+    width: Scale[int] = Field(gt=0, description="hidden units")
+    depths: list[PositiveInt] = Field(min_length=1, description="layers")
+
+
+class Planted(Experiment):
+    n: Scale[int] = Field(gt=1, description="samples, and inputs")
+    width: Scale[int] = Field(gt=0, description="hidden units")
+    batch: Literal[1] = 1
+    steps: Scale[int] = Field(gt=0, description="updates")
+
+
+class BatchNorms(Fcn, Rank2):
+    steps: Scale[int] = Field(gt=0, description="updates")
+    sizes: list[PositiveInt] = Field(min_length=1, description="samples of a batch")
+    batches: Scale[int] = Field(gt=0, description="random batches of each size")
+
+
+class Watch(Experiment):
+    seeds: int = Field(gt=0, description="independent repetitions")
+    n: int = Field(gt=0, description="samples")
+    n_test: int = Field(gt=0, description="test samples")
+    width: int = Field(gt=0, description="hidden units")
+    depth: int = Field(gt=1, description="layers")
+    batch: int = Field(gt=0, description="samples of a batch")
+    steps: int = Field(gt=0, description="updates")
+    ratios: list[PositiveFloat] = Field(min_length=1, description="constant rates in units of n / ||K(0)||")
+    subset: int = Field(gt=0, description="samples that the watcher looks at")
+    every: int = Field(gt=0, description="steps between two looks")
+    above: Definition[float] = Field(gt=0, description="rate in units of the critical one, first half of a period")
+    below: Definition[float] = Field(gt=0, description="rate in units of the critical one, second half of a period")
+    period: int = Field(gt=1, description="steps")
+
+
+class WatchRank2(Watch):
+    data: Literal["rank2"] = "rank2"
+    dim: int = Field(gt=1, description="inputs")
+
+
+class WatchImages(Watch):
+    data: str = Field(description="set of images")
+    classes: list[int | str] = Field(min_length=2)
+    side: int = Field(gt=0, description="pixels on a side")
+
+
+SIZES = {
+    "runs": Repetitions,
+    "match": Repetitions,
+    "exact": Exact,
+    "critical": Critical,
+    "remainder": Remainder,
+    "batch-steps": BatchSteps,
+    "subcritical": Subcritical,
+    "fcn": FcnImages,
+    "cnn": CnnImages,
+    "rank2": FcnRank2,
+    "scan": Scan,
+    "digits-fcn": FcnImages,
+    "digits-cnn": CnnImages,
+    "wrn": WrnImages,
+    "multiclass": FcnImages,
+    "multiclass-start": FcnStart,
+    "multiclass-cnn": CnnImages,
+    "multi": MultiFcn,
+    "multi-rank2": MultiRank2,
+    "multi-cnn": MultiCnn,
+    "from-start-cnn": CnnImages,
+    "extended": FcnImages,
+    "from-start": FcnImages,
+    "eta-deep": Survival,
+    "eta-flat": Survival,
+    "eta-quadratic": Survival,
+    "planted": Planted,
+    "shallow": SgdFcn,
+    "sgd": SgdFcn,
+    "sgd-rank2": SgdRank2,
+    "sgd-digits": SgdFcn,
+    "sgd-torch": SgdTorch,
+    "sgd-cyclic": SgdFcn,
+    "sgd-large": SgdFcn,
+    "sgd-myrtle": SgdMyrtle,
+    "sgd-cnn": SgdCnn,
+    "sgd-wrn": SgdWrn,
+    "sgd-vit": SgdVit,
+    "hessian-shallow": HessianFcn,
+    "hessian-deep": HessianFcn,
+    "hessian-cnn": HessianCnn,
+    "batch-norms": BatchNorms,
+    "watch-rank2": WatchRank2,
+    "watch-images": WatchImages,
+}

@@ -1,0 +1,202 @@
+"""The sizes of the experiments of the chapter on local elasticity: types, units, ranges."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from traindyn.sizes import Experiment, Scale
+
+
+class Repetitions(Experiment):
+    seeds: int = Field(gt=0, description="independent repetitions")
+
+
+# networks
+
+
+class Definition1(Experiment):
+    net: Literal["fcn"] = "fcn"
+    in_dim: Scale[int] = Field(gt=0, description="inputs")
+    width: Scale[int] = Field(gt=0, description="hidden units")
+    depth: int = Field(gt=1, description="layers")
+    pairs: Scale[int] = Field(gt=0, description="pairs of points")
+    times: list[NonNegativeInt] = Field(min_length=1, description="steps of training at which it is looked at")
+
+
+class Residual(Experiment):
+    """A residual network without normalisation on classes of an image set."""
+
+    net: Literal["resnet"] = Field("resnet", description="residual network without normalisation")
+    data: str = Field(description="set of images")
+    classes: list[int | str] = Field(min_length=2, description="their names or numbers in the set")
+    side: Scale[int] = Field(gt=0, description="pixels on a side")
+    width: Scale[int] = Field(gt=0, description="channels of the first block")
+    blocks: Scale[list[PositiveInt]] = Field(min_length=1, description="residual blocks of each group")
+    k: Scale[int] = Field(gt=0, description="points of each class")
+    lr: float = Field(gt=0, description="step size")
+
+
+class Triplet(Residual):
+    optimizer: Literal["adam"] = "adam"
+    batch: int = Field(gt=0, description="samples of a batch")
+    steps: Scale[int] = Field(gt=0, description="updates")
+    every: int = Field(gt=0, description="steps between two looks")
+
+
+class Regression(Experiment):
+    net: Literal["fcn"] = "fcn"
+    optimizer: Literal["adam"] = "adam"
+    seeds: int = Field(gt=0, description="independent repetitions")
+    in_dim: Scale[int] = Field(gt=0, description="inputs")
+    width: Scale[int] = Field(gt=0, description="hidden units")
+    depth: int = Field(gt=1, description="layers")
+    n_train: Scale[int] = Field(gt=0, description="samples")
+    n_test: Scale[int] = Field(gt=0, description="test samples")
+    batch: int = Field(gt=0, description="samples of a batch")
+    steps: Scale[int] = Field(gt=0, description="updates")
+    every: int = Field(gt=0, description="steps between two looks")
+    points: Scale[int] = Field(gt=1, description="points whose change is watched, half of them on a ray")
+    cloud: Scale[int] = Field(gt=0, description="points of the scatter plots")
+    times: list[NonNegativeInt] = Field(min_length=1, description="steps at which the scatter plots are drawn")
+
+
+class Accuracy(Experiment):
+    net: Literal["resnet"] = Field("resnet", description="residual network without normalisation")
+    optimizer: Literal["adam"] = "adam"
+    data: list[str] = Field(description="sets of images")
+    classes: list[list[int | str]] = Field(description="three classes of each set")
+    side: Scale[int] = Field(gt=0, description="pixels on a side")
+    width: Scale[int] = Field(gt=0, description="channels of the first block")
+    blocks: Scale[list[PositiveInt]] = Field(min_length=1, description="residual blocks of each group")
+    lr: float = Field(gt=0, description="step size")
+    batch: int = Field(gt=0, description="samples of a batch")
+    epochs: Scale[int] = Field(gt=0, description="passes over the training set")
+
+
+# closed forms: features and kernels
+
+
+class Gradients(Experiment):
+    classes: int = Field(gt=1, description="classes")
+    per_class: Scale[int] = Field(gt=0, description="samples of each class")
+    p: int = Field(gt=0, description="features")
+
+
+class FeatureFlow(Experiment):
+    p: int = Field(gt=0, description="features")
+    steps: Scale[int] = Field(gt=0, description="steps of the integrator")
+
+
+class Eq4(Experiment):
+    draws: int = Field(gt=0, description="random instances")
+    p: int = Field(gt=0, description="features")
+
+
+class Movement(Experiment):
+    p: Scale[list[PositiveInt]] = Field(min_length=1, description="features")
+    per_class: Scale[int] = Field(gt=0, description="samples of each class")
+    draws: Scale[int] = Field(gt=0, description="random starts")
+
+
+class Curves(Repetitions):
+    p: Scale[int] = Field(gt=0, description="features")
+    dim: Scale[int] = Field(gt=0, description="inputs")
+    per_class: Scale[int] = Field(gt=0, description="samples of each class")
+    draws: Scale[int] = Field(gt=0, description="random starts")
+    iterations: Scale[int] = Field(gt=0, description="steps")
+    every: int = Field(gt=0, description="steps between two looks")
+
+
+# closed forms: the gated model and its flow
+
+
+class ModifiedSgd(Repetitions):
+    n: int = Field(gt=1, description="units")
+    steps: Scale[int] = Field(gt=0, description="updates")
+
+
+class GateFlow(Experiment):
+    n: int = Field(gt=1, description="units")
+    points: int = Field(gt=0, description="points of the average")
+    steps: int = Field(gt=0, description="steps of the integrator")
+
+
+class Gate(Experiment):
+    draws: Scale[int] = Field(gt=0, description="random instances")
+    pairs: Scale[int] = Field(gt=0, description="pairs of points")
+
+
+class Figure9(Experiment):
+    runs: int = Field(gt=0, description="independent runs")
+    steps: Scale[int] = Field(gt=0, description="updates")
+    batch: int = Field(gt=0, description="samples of a batch")
+
+
+class Linearised(Experiment):
+    width: Scale[int] = Field(gt=0, description="hidden units")
+    widths: Scale[list[PositiveInt]] = Field(min_length=1, description="hidden units, for the trend")
+    steps: Scale[int] = Field(gt=0, description="updates")
+
+
+class Draws(Experiment):
+    draws: int = Field(gt=0, description="random instances")
+
+
+class Units(Experiment):
+    n: int = Field(gt=1, description="units")
+
+
+class Logistic(Units):
+    steps: int = Field(gt=0, description="steps of the integrator")
+
+
+class Samples(Experiment):
+    samples: int = Field(gt=0, description="random points")
+
+
+class Count(Experiment):
+    count: int = Field(gt=0, description="rays, or pairs of points")
+
+
+class Pairs(Experiment):
+    pairs: int = Field(gt=0, description="pairs of points")
+
+
+class Paths(Experiment):
+    runs: Scale[int] = Field(gt=0, description="runs of SGD")
+    steps: Scale[int] = Field(gt=0, description="updates")
+
+
+SIZES = {
+    "definition1": Definition1,
+    "definition2": Residual,
+    "fig1": Triplet,
+    "fig2": Triplet,
+    "fig13": Triplet,
+    "regression": Regression,
+    "accuracy": Accuracy,
+    "theory": Repetitions,
+    "eq3": Gradients,
+    "thm31": FeatureFlow,
+    "eq4": Eq4,
+    "movement": Movement,
+    "fig6": Curves,
+    "fig7": Curves,
+    "fig8": Curves,
+    "alg1": ModifiedSgd,
+    "thm41": GateFlow,
+    "gate": Gate,
+    "fig9": Figure9,
+    "linearised": Linearised,
+    "thm51": Draws,
+    "def7": Units,
+    "thm52": Logistic,
+    "moments": Samples,
+    "rays": Count,
+    "pairs": Count,
+    "proximity": Pairs,
+    "fig12": Paths,
+    "converge": Paths,
+    "symmetric": Draws,
+    "lemma": Draws,
+}
