@@ -7,6 +7,7 @@ import os
 os.environ["MPLBACKEND"] = "Agg"  # for drawing in the tests' own process; kernels get theirs without it
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -38,6 +39,15 @@ SIZES = {"fig-1": Figure}
 """
 # stands in for report.chapter, whose imports take seconds
 VERDICTS = f"import json, pathlib\npathlib.Path(_run['out'], 'claims.json').write_text({json.dumps({'claims': []})!r})"
+
+
+@pytest.fixture(scope="session")
+def perturb():
+    """The module `tests/perturb.py`."""
+    spec = importlib.util.spec_from_file_location("perturb", ROOT / "tests" / "perturb.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -34,3 +34,7 @@ def choose(what: str, name: str, known: Iterable[str]) -> str:
     if name not in known:
         raise InputError(f"unknown {what} '{name}'{nearest(str(name), known)}; known: {', '.join(known) or 'none'}")
     return name
+
+
+class NotFiniteError(InputError):
+    """A number overflowed or is not one: where a run has diverged that is an outcome, elsewhere a mistake."""

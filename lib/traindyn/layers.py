@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +30,14 @@ ACTIVATIONS = {
 }
 
 
+# A place for tests: every drawn tensor passes through it. Nothing in the library sets it.
+altered: Callable[[Tensor], Tensor] | None = None
+
+
 def draw(parameter: Tensor, law: str, scale: float, fans: tuple[int, int], generator: torch.Generator | None) -> None:
     """Fill `parameter` in place from an initial law, in float64 on the CPU, then cast.
 
-    The same generator therefore gives the same weights in every precision and on every device. The environment
-    variable `TRAINDYN_PERTURB` multiplies each drawn number by 1 + that value times a standard normal one: a test
-    uses it to learn which printed digits survive rounding.
+    The same generator therefore gives the same weights in every precision and on every device.
 
     Args:
         parameter: the tensor to fill.
@@ -58,18 +59,14 @@ def draw(parameter: Tensor, law: str, scale: float, fans: tuple[int, int], gener
     else:
         bound = 1 / math.sqrt(fan_in) if law == "torch" else math.sqrt(6 / (fan_in + fan_out))
         values = bound * (2 * torch.rand(shape, **options) - 1)
-    if (relative := float(os.environ.get("TRAINDYN_PERTURB", 0))) > 0:
-        # its own fixed stream: the unperturbed draws must not move
-        noise = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        values = values * (1 + relative * noise)
     with torch.no_grad():
-        parameter.copy_(values)
+        parameter.copy_(values if altered is None else altered(values))
 
 
 def starts(seeds: Sequence[int], purpose: str, *shape: int) -> Tensor:
     """Return standard normal initial weights of shape (len(seeds), *shape), float64, each slice from its own seed.
 
-    For models that are plain tensors; `TRAINDYN_PERTURB` reaches them as it reaches a network's weights.
+    For models that are plain tensors; what a test does to a network's weights (`altered`) reaches them, too.
 
     Args:
         seeds: one integer per slice.

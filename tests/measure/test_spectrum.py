@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -143,6 +144,21 @@ def test_lanczos_finds_the_largest_not_the_most_extreme_eigenvalue():
     assert top_eig(lambda v: 3 * v, randn(5)).value.item() == pytest.approx(3)
     assert top_eig(lambda v: 0 * v, randn(5)).value == 0
     assert top_eig(lambda v: -2 * v, randn(1)).value.item() == pytest.approx(-2)
+
+
+def test_an_iteration_that_runs_out_of_products_says_so():
+    Q = torch.linalg.qr(randn(60, 60))[0]
+    A = Q @ torch.diag(torch.linspace(0.99, 1, 60, dtype=D)) @ Q.T
+    with pytest.warns(UserWarning, match="5 products"):
+        short = top_eig(lambda v: A @ v, randn(60, seed=1), tol=1e-9, most=5)
+    assert not short.converged and short.products == 5 and short.error > 1e-9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = top_eig(lambda v: A @ v, randn(60, seed=1), tol=1e-9)
+        assert whole.converged and whole.value.item() == pytest.approx(1, abs=1e-9)
+    model, X, y = fcn(), randn(9, 4), randn(9, seed=1)
+    with pytest.warns(UserWarning, match="2 products"):
+        assert not hessian_top_eig(model, X, y, tol=1e-12, most=2).converged
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

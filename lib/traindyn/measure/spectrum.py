@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from traindyn import compute, losses
-from traindyn.errors import InputError
+from traindyn.errors import InputError, NotFiniteError
 from traindyn.measure.lanczos import TopEig, top_eig
 from traindyn.measure.ntk import empirical_ntk
 
@@ -30,7 +30,7 @@ def _square(K: Tensor) -> None:
     if K.dim() < 2 or K.shape[-1] != K.shape[-2] or not K.is_floating_point():
         raise InputError(f"K: expected a square matrix of floating point numbers, got {tuple(K.shape)} {K.dtype}")
     if not torch.isfinite(K).all():
-        raise InputError("K: holds NaN or infinity; has training diverged?")
+        raise NotFiniteError("K: holds NaN or infinity; has training diverged?")
 
 
 def top_eigs(K: Tensor, k: int) -> Eigs:
@@ -252,6 +252,25 @@ class TimesCritical:
         return self.ratio * network_critical_lr(state.model, state.X, state.y, state.loss_name).item()
 
 
+def top_norm(model: nn.Module, X: Tensor) -> Tensor:
+    """Return the top eigenvalue of the tangent kernel on X, outputs kept apart; NaN where the network has diverged.
+
+    For schedules and probes that have to go on after a divergence; `critical_lr` and `top_eigs` refuse it.
+
+    Args:
+        model: a network, as in `empirical_ntk`.
+        X: inputs, shape (n, ...).
+
+    Returns:
+        0-dimensional tensor of X's dtype, on its device.
+    """
+    with torch.no_grad():
+        try:
+            return torch.linalg.eigvalsh(empirical_ntk(model, X, outputs="full"))[-1]
+        except NotFiniteError:
+            return torch.tensor(math.nan).to(X)
+
+
 def times_critical(ratio: float) -> TimesCritical:
     """Return a rate function for `learn.train.fit`: ratio times the critical rate of the whole training set.
 
@@ -267,7 +286,7 @@ def times_critical(ratio: float) -> TimesCritical:
 # ------------------------------------------------------------------------------------------------ matrix-free
 
 
-def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0) -> TopEig:
+def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0, most: int = 100) -> TopEig:
     """Largest eigenvalue of the tangent kernel (outputs kept apart) by products J (J^T v), without the kernel.
 
     Worth it from several thousand samples on; below, `empirical_ntk` and `top_eigs` cost less.
@@ -277,9 +296,10 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
         X: inputs, shape (n, ...).
         tol: relative error of the value.
         seed: of the start vector.
+        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
 
     Returns:
-        (value, residual), with the attribute `products`.
+        (value, residual), with the attributes of `lanczos.TopEig`: products, error, converged.
 
     Raises:
         InputError: no trainable parameter, or NaN.
@@ -296,11 +316,18 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
         return torch.autograd.grad(pulled, dual, u, retain_graph=True)[0].flatten()
 
     start = torch.randn(f.numel(), generator=compute.generator(seed, "lanczos"), dtype=torch.float64).to(f)
-    return top_eig(product, start, tol)
+    return top_eig(product, start, tol, most)
 
 
 def hessian_top_eig(
-    model: nn.Module, X: Tensor, y: Tensor, loss: losses.Loss = "mse", *, tol: float = 1e-3, seed: int = 0
+    model: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    loss: losses.Loss = "mse",
+    *,
+    tol: float = 1e-3,
+    seed: int = 0,
+    most: int = 100,
 ) -> TopEig:
     """Largest eigenvalue of the training loss's Hessian by Hessian-vector products.
 
@@ -312,9 +339,11 @@ def hessian_top_eig(
         loss: a name of `losses.LOSSES` or a callable.
         tol: relative error of the value, estimated from the residual.
         seed: of the noise in the start vector.
+        most: products that may be spent; a value that is not known to `tol` by then comes with a warning.
 
     Returns:
-        (value, residual), with the attribute `products`; they say that an eigenvalue lies within residual of value.
+        (value, residual), with the attributes of `lanczos.TopEig` (products, error, converged): an eigenvalue lies
+        within residual of value, and the error is small only if it converged.
 
     Raises:
         InputError: no trainable parameter, shapes that do not fit, or NaN.
@@ -335,8 +364,10 @@ def hessian_top_eig(
         return torch.cat([h.flatten() for h in H])
 
     noise = torch.randn(len(gradient), generator=compute.generator(seed, "lanczos")).to(gradient)
-    length = gradient.norm()
-    return top_eig(product, noise / noise.norm() + (gradient / length if length > 0 else 0), tol)
+    noise, length = noise / noise.norm(), gradient.norm()
+    start = noise + gradient / length if length > 0 else noise
+    # few weights: the two may be opposite and cancel
+    return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
 
 
 def _trainable(model: nn.Module) -> list[Tensor]:

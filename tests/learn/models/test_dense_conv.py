@@ -87,9 +87,10 @@ def test_wide_resnet_has_the_named_depth_and_widths():
 
 
 def test_attention_agrees_with_torchs():
+    from traindyn.learn.models.base import Initial
     from traindyn.learn.models.vit import Attention
 
-    ours = Attention(8, 2, {"parameterization": "standard", "bias": "normal", "generator": seeded()}).double()
+    ours = Attention(8, 2, Initial("standard", "normal", False, "normal", 1.0, seeded())).double()
     theirs = nn.MultiheadAttention(8, 2, batch_first=True).double()
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.project.weight)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from traindyn import layers
 from traindyn.compute import normal, uniform
 from traindyn.errors import InputError
 from traindyn.layers import starts
@@ -31,9 +32,9 @@ def test_a_slice_does_not_depend_on_its_companions():
     assert values.min() >= 2 and values.max() < 3
 
 
-def test_the_perturbation_reaches_plain_starts(monkeypatch):
+def test_the_perturbation_reaches_plain_starts(monkeypatch, perturb):
     plain = starts([0], "w", 50)
-    monkeypatch.setenv("TRAINDYN_PERTURB", "1e-10")
+    monkeypatch.setattr(layers, "altered", perturb.by(1e-10))
     change = (starts([0], "w", 50) / plain - 1).abs().max()
     assert 1e-12 < change < 1e-8
 

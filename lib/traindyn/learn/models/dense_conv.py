@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from traindyn.errors import InputError, choose
-from traindyn.layers import ACTIVATIONS, Activation, Conv, Linear, draw
-from traindyn.learn.models.base import Network, squeeze_single
+from traindyn.layers import ACTIVATIONS, Activation, draw
+from traindyn.learn.models.base import Initial, Network, squeeze_single
 
 SCALINGS = ("ntk", "lecture", "mean_field", "plain")
 INNER = ("normal", "sphere", "balanced")
@@ -58,16 +58,11 @@ class FCN(Network):
         if len(widths) != depth - 1:
             raise InputError(f"width: expected one integer or {depth - 1} of them for depth {depth}, got {widths}")
         self.out_dim = out_dim
-        common = {
-            "parameterization": parameterization,
-            "init": init,
-            "init_std": init_std,
-            "generator": generator,
-        }
+        start = Initial(parameterization, bias, output_bias, init, init_std, generator)
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip([in_dim, *widths], widths, strict=False):
-            layers += [Linear(fan_in, fan_out, bias=bias, **common), Activation(activation)]
-        layers.append(Linear([in_dim, *widths][-1], out_dim, bias=output_bias, **common))
+            layers += [start.linear(fan_in, fan_out), Activation(activation)]
+        layers.append(start.readout([in_dim, *widths][-1], out_dim))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,18 +111,13 @@ class CNN(Network):
         if len(widths) != depth - 1:
             raise InputError(f"channels: expected one integer or {depth - 1} for depth {depth}, got {widths}")
         self.out_dim, self.pooled = out_dim, readout == "mean"
-        common = {
-            "parameterization": parameterization,
-            "init": init,
-            "init_std": init_std,
-            "generator": generator,
-        }
+        start = Initial(parameterization, bias, output_bias, init, init_std, generator)
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip([in_shape[0], *widths], widths, strict=False):
-            layers += [Conv(fan_in, fan_out, kernel, bias=bias, **common), Activation(activation)]
+            layers += [start.conv(fan_in, fan_out, kernel), Activation(activation)]
         self.features = nn.Sequential(*layers)
         positions = 1 if self.pooled else in_shape[1] * in_shape[2]
-        self.readout = Linear(widths[-1] * positions, out_dim, bias=output_bias, **common)
+        self.readout = start.readout(widths[-1] * positions, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""
@@ -168,20 +158,15 @@ class Myrtle5(Network):
         if in_shape[1] % 4 or in_shape[2] % 4:
             raise InputError(f"in_shape: expected a height and width divisible by 4, got {in_shape[1:]}")
         self.out_dim = out_dim
-        common = {
-            "parameterization": parameterization,
-            "init": init,
-            "init_std": init_std,
-            "generator": generator,
-        }
+        start = Initial(parameterization, bias, output_bias, init, init_std, generator)
         layers: list[nn.Module] = []
         for index in range(4):
             fan_in = channels if index else in_shape[0]
-            layers += [Conv(fan_in, channels, 3, bias=bias, **common), Activation("relu")]
+            layers += [start.conv(fan_in, channels, 3), Activation("relu")]
             if index in (1, 2):
                 layers.append(nn.AvgPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.readout = Linear(channels, out_dim, bias=output_bias, **common)
+        self.readout = start.readout(channels, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""

@@ -6,20 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from traindyn.errors import InputError, choose
-from traindyn.layers import Activation, Conv, GroupNorm, Linear
-from traindyn.learn.models.base import Network, squeeze_single
+from traindyn.layers import Activation, GroupNorm
+from traindyn.learn.models.base import Initial, Network, squeeze_single
 
 
 class _Residual(nn.Module):
     """Two 3x3 convolutions with a skip connection and no normalisation: s(conv(s(conv(x))) + shortcut(x))."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, common: dict) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, start: Initial) -> None:
         super().__init__()
-        self.first = Conv(channels_in, channels_out, 3, stride=stride, **common)
-        self.second = Conv(channels_out, channels_out, 3, **common)
+        self.first = start.conv(channels_in, channels_out, 3, stride=stride)
+        self.second = start.conv(channels_out, channels_out, 3)
         self.inner, self.outer = Activation("relu"), Activation("relu")
         reshaped = stride != 1 or channels_in != channels_out
-        self.shortcut = Conv(channels_in, channels_out, 1, stride=stride, padding=0, **common) if reshaped else None
+        self.shortcut = start.conv(channels_in, channels_out, 1, stride=stride, padding=0) if reshaped else None
 
     def forward(self, x: Tensor) -> Tensor:
         skip = x if self.shortcut is None else self.shortcut(x)
@@ -57,21 +57,16 @@ class ResNet(Network):
     ) -> None:
         super().__init__()
         self.out_dim = out_dim
-        common = {
-            "parameterization": parameterization,
-            "init": init,
-            "init_std": init_std,
-            "generator": generator,
-        }
-        layers: list[nn.Module] = [Conv(in_shape[0], width, 3, bias=bias, **common), Activation("relu")]
+        start = Initial(parameterization, bias, output_bias, init, init_std, generator)
+        layers: list[nn.Module] = [start.conv(in_shape[0], width, 3), Activation("relu")]
         channels = width
         for stage, count in enumerate(blocks):
             for block in range(count):
                 wider = width * 2**stage
-                layers.append(_Residual(channels, wider, 2 if stage and not block else 1, {"bias": bias, **common}))
+                layers.append(_Residual(channels, wider, 2 if stage and not block else 1, start))
                 channels = wider
         self.features = nn.Sequential(*layers)
-        self.readout = Linear(channels, out_dim, bias=output_bias, **common)
+        self.readout = start.readout(channels, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""
@@ -99,14 +94,14 @@ class ResNet18(ResNet):
 class _PreActivated(nn.Module):
     """A wide residual block, x + conv(s(conv(s(x)))), with an optional normalisation before each activation."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: str | None, common: dict) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, norm: str | None, start: Initial) -> None:
         super().__init__()
         self.enter = nn.Sequential(*_normed(channels_in, norm), Activation("relu"))
-        self.first = Conv(channels_in, channels_out, 3, stride=stride, **common)
+        self.first = start.conv(channels_in, channels_out, 3, stride=stride)
         self.inner = nn.Sequential(*_normed(channels_out, norm), Activation("relu"))
-        self.second = Conv(channels_out, channels_out, 3, **common)
+        self.second = start.conv(channels_out, channels_out, 3)
         reshaped = stride != 1 or channels_in != channels_out
-        self.shortcut = Conv(channels_in, channels_out, 1, stride=stride, padding=0, **common) if reshaped else None
+        self.shortcut = start.conv(channels_in, channels_out, 1, stride=stride, padding=0) if reshaped else None
 
     def forward(self, x: Tensor) -> Tensor:
         entered = self.enter(x)
@@ -159,22 +154,16 @@ class WideResNet(Network):
         if norm is not None:
             choose("norm", norm, ["group"])
         self.out_dim = out_dim
-        common = {
-            "parameterization": parameterization,
-            "init": init,
-            "init_std": init_std,
-            "generator": generator,
-        }
-        convs = {"bias": bias, **common}
-        layers: list[nn.Module] = [Conv(in_shape[0], base, 3, **convs)]
+        start = Initial(parameterization, bias, output_bias, init, init_std, generator)
+        layers: list[nn.Module] = [start.conv(in_shape[0], base, 3)]
         channels = base
         for stage in range(3):
             for block in range((depth - 4) // 6):
                 wider = base * widen * 2**stage
-                layers.append(_PreActivated(channels, wider, 2 if stage and not block else 1, norm, convs))
+                layers.append(_PreActivated(channels, wider, 2 if stage and not block else 1, norm, start))
                 channels = wider
         self.features = nn.Sequential(*layers, *_normed(channels, norm), Activation("relu"))
-        self.readout = Linear(channels, out_dim, bias=output_bias, **common)
+        self.readout = start.readout(channels, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""

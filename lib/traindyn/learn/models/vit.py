@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from traindyn.errors import InputError
-from traindyn.layers import Activation, Conv, LayerNorm, Linear, draw
-from traindyn.learn.models.base import Network, squeeze_single
+from traindyn.layers import Activation, LayerNorm, draw
+from traindyn.learn.models.base import Initial, Network, squeeze_single
 
 
 class _Tokens(nn.Module):
@@ -35,14 +35,14 @@ class Attention(nn.Module):
     Args:
         dim: features of a token, a multiple of `heads`.
         heads: number of heads.
-        common: options of `layers.Linear` for both projections.
+        start: how both projections start.
     """
 
-    def __init__(self, dim: int, heads: int, common: dict) -> None:
+    def __init__(self, dim: int, heads: int, start: Initial) -> None:
         super().__init__()
         self.heads = heads
-        self.project = Linear(dim, 3 * dim, **common)
-        self.merge = Linear(dim, dim, **common)
+        self.project = start.linear(dim, 3 * dim)
+        self.merge = start.linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens of shape (n, T, dim) to (n, T, dim)."""
@@ -53,10 +53,10 @@ class Attention(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, dim: int, heads: int, hidden: int, common: dict) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int, start: Initial) -> None:
         super().__init__()
-        self.attend = nn.Sequential(LayerNorm(dim), Attention(dim, heads, common))
-        inner, outer = Linear(dim, hidden, **common), Linear(hidden, dim, **common)
+        self.attend = nn.Sequential(LayerNorm(dim), Attention(dim, heads, start))
+        inner, outer = start.linear(dim, hidden), start.linear(hidden, dim)
         self.think = nn.Sequential(LayerNorm(dim), inner, Activation("gelu"), outer)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,18 +106,12 @@ class ViT(Network):
                 f"got patch {patch} and heads {heads}"
             )
         self.out_dim = out_dim
-        common = {
-            "parameterization": parameterization,
-            "init": init,
-            "init_std": init_std,
-            "generator": generator,
-        }
-        inner = {"bias": bias, **common}
-        self.embed = Conv(channels, dim, patch, stride=patch, padding=0, **inner)
+        start = Initial(parameterization, bias, output_bias, init, init_std, generator)
+        self.embed = start.conv(channels, dim, patch, stride=patch, padding=0)
         self.tokens = _Tokens(height * width // patch**2, dim, generator)
-        self.blocks = nn.Sequential(*(_Block(dim, heads, hidden or 4 * dim, inner) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(_Block(dim, heads, hidden or 4 * dim, start) for _ in range(depth)))
         self.norm = LayerNorm(dim)
-        self.readout = Linear(dim, out_dim, bias=output_bias, **common)
+        self.readout = start.readout(dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images of shape (n, channels, height, width) to (n,) if out_dim is 1, else (n, out_dim)."""

@@ -63,6 +63,7 @@ class Stack:
             self.params[name] = self.flat[:, start:stop].view(self.runs, *shape)
             start = stop
         self._own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        self.outputs = self.flat  # of the last pass over data, (R, n, ...)
         self.recorded: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
         self.bind(0)
 
@@ -97,17 +98,17 @@ class Stack:
 
     def batch_losses(self, X: Tensor, y: Tensor, shared: bool = True) -> Tensor:
         """Return every run's loss, shape (R,), on data as in `losses_and_gradients`."""
-        f = self.predict(X, shared)
+        f = self.outputs = self.predict(X, shared)
         rows = y.expand(self.runs, *y.shape) if shared else y
         return torch.stack([losses.value(self.loss, f_run, y_run) for f_run, y_run in zip(f, rows, strict=True)])
 
     def _step(self, shared: bool) -> Callable[..., tuple[Tensor, ...]]:
-        """Return the function (weights..., fixed..., X, y) -> (losses (R,), gradients...) on plain lists of tensors."""
+        """Return the function (weights..., fixed..., X, y) -> (losses (R,), outputs, gradients...) of plain tensors."""
         names, held = list(self.params), list(self.fixed)
 
-        def loss_of_run(weights: list[Tensor], fixed: list[Tensor], X: Tensor, y: Tensor) -> Tensor:
+        def loss_of_run(weights: list[Tensor], fixed: list[Tensor], X: Tensor, y: Tensor) -> tuple:
             f = self._one(dict(zip(names, weights, strict=True)), dict(zip(held, fixed, strict=True)), X)
-            return losses.value(self.loss, f, y)
+            return losses.value(self.loss, f, y), f
 
         def step(*tensors: Tensor) -> tuple[Tensor, ...]:
             *inner, X, y = tensors
@@ -115,14 +116,14 @@ class Stack:
                 weights = [w.detach().requires_grad_() for w in inner[: len(names)]]
                 fixed = inner[len(names) :]
                 if self.runs == 1:
-                    values = loss_of_run(weights, fixed, X, y)
+                    values, f = loss_of_run(weights, fixed, X, y)
                 else:
                     axis = None if shared else 0
-                    values = vmap(loss_of_run, in_dims=(0, 0, axis, axis))(weights, fixed, X, y)
+                    values, f = vmap(loss_of_run, in_dims=(0, 0, axis, axis))(weights, fixed, X, y)
                 # the runs do not interact, so the gradient of the sum holds every run's own gradient
                 gradients = torch.autograd.grad(values.sum(), weights, allow_unused=True)
             moved = (torch.zeros_like(w) if g is None else g for g, w in zip(gradients, weights, strict=True))
-            return (values.detach(), *(g.detach() for g in moved))
+            return (values.detach(), f.detach(), *(g.detach() for g in moved))
 
         return step
 
@@ -143,7 +144,8 @@ class Stack:
         if key not in self.recorded:
             step = self._step(shared)
             self.recorded[key] = record(step, tensors) if self.trace else step
-        values, *gradients = self.recorded[key](*tensors)
+        values, f, *gradients = self.recorded[key](*tensors)
+        self.outputs = f[None] if single else f
         return values.reshape(self.runs), torch.cat([g.reshape(self.runs, -1) for g in gradients], 1)
 
     def bytes_per_run(self, X: Tensor, y: Tensor) -> int:

@@ -123,7 +123,7 @@ def fit(
         loss=loss,
         rule=rule,
         stop=stop,
-        probes=probes or {},
+        probes={name: Probe.of(name, probe) for name, probe in (probes or {}).items()},
         steps=steps,
         batch_size=batch_size,
         replacement=replacement,

@@ -114,6 +114,7 @@ class Loop:
         self.bad_loss = np.full(stack.runs, np.nan)
         self.wall = 0.0
         self._sample_bytes = 0
+        self._seen: tuple[int, Tensor] = (-1, stack.flat)  # a step, and all runs' outputs on the training set there
 
     # --- the state that probes, rates and stop rules see
 
@@ -143,6 +144,7 @@ class Loop:
                 initial=self._named(self.start_flat, None),
                 predict=stack.predict if shared else lambda Z: stack.predict(Z, shared=Z is not X),
                 shared=shared,
+                forward=lambda: self._outputs(None, step, X, shared),
             )
         X, y = feed.of_run(run, step)
         model = stack.bind(run)
@@ -159,13 +161,27 @@ class Loop:
             params={name: values for name, values in model.named_parameters() if values.requires_grad},
             initial=self._named(self.start_flat, run),
             predict=model,
+            forward=lambda: self._outputs(run, step, X, False),
         )
 
-    def training_loss(self) -> Tensor:
-        """Return every run's loss on its whole training set, shape (R,), in parts that fit the memory budget."""
+    def _outputs(self, run: int | None, step: int, X: Tensor, shared: bool) -> Tensor:
+        """Return the outputs on the training set after `step` updates, of one run or of all (None)."""
+        with torch.no_grad():
+            if self._seen[0] == step:
+                return self._seen[1] if run is None else self._seen[1][run]
+            return self.stack.predict(X, shared) if run is None else self.stack.bind(run)(X)
+
+    def training_loss(self, step: int) -> Tensor:
+        """Return every run's loss on its whole training set, shape (R,), in parts that fit the memory budget.
+
+        Args:
+            step: updates made so far; the outputs are kept for the probes of that step.
+        """
         stack, feed = self.stack, self.feed
         if callable(stack.loss):
-            return stack.batch_losses(feed.X, feed.y, feed.shared)
+            values = stack.batch_losses(feed.X, feed.y, feed.shared)
+            self._seen = (step, stack.outputs)
+            return values
         if not self._sample_bytes:
             X, y = feed.of_run(0, 0)
             few = min(16, feed.n)
@@ -173,12 +189,15 @@ class Loop:
         size = chunk_size(self._sample_bytes, feed.n, feed.device)
         axis = 0 if feed.shared else 1
         sums: list[Tensor] = []
+        seen: list[Tensor] = []
         k = 1
         for X, y in zip(feed.X.split(size, axis), feed.y.split(size, axis), strict=True):
             f = stack.predict(X, feed.shared)
+            seen.append(f)
             k = f.shape[2] if f.ndim > 2 else 1
             rows = y.expand(stack.runs, *y.shape) if feed.shared else y
             sums.append(torch.vmap(lambda f_run, y_run: losses.total(stack.loss, f_run, y_run))(f, rows))
+        self._seen = (step, torch.cat(seen, 1))
         return torch.stack(sums).sum(0) / losses.divisor(stack.loss, feed.n, k)
 
     # --- rates
@@ -268,7 +287,7 @@ class Loop:
         """Record a row, call the probes and mark the runs whose stop rule holds."""
         known = self.feed.full_batch or self.feed.streams
         if known or self.recorder.wants_loss(step):
-            full = batch_loss if known else self.training_loss()
+            full = batch_loss if known else self.training_loss(step)
         else:
             full = batch_loss.new_full((self.stack.runs,), math.nan)
         exact = self.exact
@@ -288,6 +307,8 @@ class Loop:
         """Note the state, make update `step`, and return the batch losses (R,) before it."""
         X, y, shared = self.feed.batch(step)
         values, gradients = self.stack.losses_and_gradients(X, y, shared)
+        if self.feed.full_batch or self.feed.streams:
+            self._seen = (step, self.stack.outputs)
         self._rule_rates(step)
         if self.recorder.due(step):
             self._note(step, values)
@@ -339,6 +360,8 @@ class Loop:
                 self.feed.prepare(self.steps, self.steps + 1)
                 self._enter(self.steps)
                 values = self.stack.batch_losses(*self.feed.batch(self.steps))
+                if self.feed.full_batch or self.feed.streams:
+                    self._seen = (self.steps, self.stack.outputs)
                 self._rule_rates(self.steps)
                 self._note(self.steps, values)
                 self._mark_diverged(self.steps, [values])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ class State:
         initial: the same at step 0.
         predict: X -> outputs.
         shared: whether stacked X and y are shared by all runs, without a run axis.
+        outputs: the network's outputs on X, from the pass that gave the loss where there was one; detached.
     """
 
     model: nn.Module
@@ -49,6 +50,15 @@ class State:
     initial: dict[str, Tensor]
     predict: Callable[[Tensor], Tensor]
     shared: bool = True
+    forward: Callable[[], Tensor] | None = field(default=None, repr=False)
+
+    @property
+    def outputs(self) -> Tensor:
+        """The outputs on X, computed once per step for all probes and the recorder."""
+        if self.forward is not None:
+            return self.forward()
+        with torch.no_grad():
+            return self.predict(self.X)
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,19 @@ class Probe:
         if self.every < 0:
             raise InputError(f"Probe: expected every >= 0, got {self.every}")
         object.__setattr__(self, "at", frozenset(int(step) for step in self.at or ()))
+
+    @classmethod
+    def of(cls, name: str, given: Any) -> Probe:
+        """Return what `fit` was given as a probe: a `Probe`, or anything with fn, every, at and stacked.
+
+        Raises:
+            InputError: it is neither.
+        """
+        if isinstance(given, Probe):
+            return given
+        if all(hasattr(given, part) for part in ("fn", "every", "at", "stacked")):
+            return cls(given.fn, given.every, given.at, given.stacked)
+        raise InputError(f"probe '{name}': expected Probe(fn, every=...) or a ready probe, got {type(given).__name__}")
 
     def due(self, step: int, last: int) -> bool:
         """Return whether the probe looks at `step` of a run of `last` updates."""

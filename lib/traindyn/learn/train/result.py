@@ -64,8 +64,9 @@ class Run:
             that it came to), lr_ratio (its multiple of the critical rate, if it says so), step, rate (of the coming
             update), loss (whole training set), batch_loss (of the coming update), the probes' scalars, and, where
             rates are multiples, reference (the run's own, at its initial weights). Rates are in double precision.
-        summary: one row per run: run, seed, lr, lr_ratio, rate_<step> and ratio_<step> (that enter there), outcome (finished | stopped | diverged), steps, loss (the
-            last), wall (seconds, shared out evenly among runs that trained together).
+        summary: one row per run: run, seed, lr, lr_ratio, rate_<step> and ratio_<step> (rates that enter there),
+            reference, outcome (finished | stopped | diverged), steps, loss (the last), wall (seconds, shared out
+            evenly among runs that trained together).
         arrays: {name: array (run, time, ...)} of the probes' tensors; NaN after a run's end.
         times: {name: steps of the time axis}.
         models: the trained networks, in the order of `summary`; None after `load` without a model.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from traindyn.compute import memory_budget
-from traindyn.errors import InputError, choose
+from traindyn.errors import InputError, NotFiniteError, choose
 from traindyn.measure.ntk.graph import apply_model
 from traindyn.measure.ntk.passes import Pass
 from traindyn.measure.ntk.plan import GraphChanged, Plan, plan_for
@@ -70,7 +70,7 @@ def empirical_ntk(
         job = _Job(model, wanted, outputs == "full", memory_budget(X.device), chunk)
         K = _jacobian(job, batches, list(wanted)) if method == "jacobian" else _structured(job, batches, method)
     if not torch.isfinite(K).all():
-        raise InputError("model: its tangent kernel holds NaN or infinity on X; has training diverged?")
+        raise NotFiniteError("model: its tangent kernel holds NaN or infinity on X; has training diverged?")
     return K.flatten(2).flatten(0, 1)
 
 
