@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from traindyn.compute import generator
 from traindyn.learn import models
 from traindyn.learn.models import taylor
 from traindyn.learn.train import Stop, fit
+from traindyn.measure.curves import upward_variation
 from traindyn.measure.spectrum import network_critical_lr, relative
 from traindyn.studies.catapults import tasks
 
@@ -35,7 +35,7 @@ def single(frame: pd.DataFrame, space: int = 5) -> pd.DataFrame:
     rows = []
     for seed, run in frame.groupby("seed"):
         loss, rest = run["loss"].to_numpy(), run[f"rest_{space}"]
-        up, down = tasks.rises(run[f"lead_{space}"]), tasks.rises(rest)
+        up, down = upward_variation(run[f"lead_{space}"]), upward_variation(rest)
         change = rest.diff()
         gone = diverged(run)
         rows.append(
@@ -105,7 +105,7 @@ def phases(frame: pd.DataFrame, starts: Sequence[int], space: int = 10) -> pd.Da
             row |= {"share": 0.0, "worst": 0.0, "ratio": math.nan}
             if len(part) > 1 and first < end:
                 lead, rest = part[f"lead_{space}"], part[f"rest_{space}"]
-                up, down = tasks.rises(lead), tasks.rises(rest)
+                up, down = upward_variation(lead), upward_variation(rest)
                 row |= {
                     "peak": math.inf if over else part["loss"].max() / part["loss"].iloc[0],
                     "norm": math.inf if over else part["norm"].iloc[-1] / run["norm"].iloc[0],
@@ -219,9 +219,8 @@ def scan(size: Any, seeds: Sequence[int], dtype: torch.dtype) -> pd.DataFrame:
     laws = [("none", False), ("zero", False), ("normal", False), ("zero", True)]
     rows = []
     for seed, depth, (law, out), factor in product(seeds, size.depths, laws, (1.0, 2**0.5)):
-        X, _ = tasks.task(seed, tasks.variant(size, data="rank2"), dtype)
+        X, _ = tasks.task(seed, size, dtype)
         model = models.FCN(size.dim, size.width, depth, bias=tasks.BIASES[law], output_bias="zero" if out else False)
-        model.to(dtype).reset(generator(seed, "init"))
         rows.append(
             {
                 "seed": seed,
@@ -229,7 +228,7 @@ def scan(size: Any, seeds: Sequence[int], dtype: torch.dtype) -> pd.DataFrame:
                 "hidden bias": law,
                 "output bias": "zero" if out else "none",
                 "input factor": round(factor, 3),
-                "critical": network_critical_lr(model, factor * X).item(),
+                "critical": network_critical_lr(models.drawn(model, seed, dtype), factor * X).item(),
             }
         )
     return pd.DataFrame(rows)

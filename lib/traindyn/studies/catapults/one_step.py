@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 
 from traindyn.compute import generator, normal
-from traindyn.learn.models import FCN, TwoLayer
+from traindyn.learn.models import FCN, TwoLayer, drawn
 from traindyn.measure.ntk import empirical_ntk
 
 
@@ -38,8 +38,7 @@ def flow(seeds: Sequence[int], width: int, n: int) -> pd.DataFrame:
 
 def _smooth(seed: int, width: int, n: int, activation: str, train: str = "both") -> tuple[TwoLayer, Tensor, Tensor]:
     X, y = normal([seed], "data", n, 5)[0], normal([seed], "labels", n)[0]
-    model = TwoLayer(5, width, activation=activation, train=train).double()
-    model.reset(generator(seed, "init"))
+    model = drawn(TwoLayer(5, width, activation=activation, train=train), seed, torch.float64)
     return model, X, y
 
 
@@ -128,8 +127,7 @@ def remainder_by_width(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     for width in size.widths:
         for seed in seeds:
             X, y = normal([seed], "data", size.n, size.dim)[0], normal([seed], "labels", size.n)[0]
-            model = FCN(size.dim, width, size.depth).double()
-            model.reset(generator(seed, "init"))
+            model = drawn(FCN(size.dim, width, size.depth), seed, torch.float64)
             K, before = empirical_ntk(model, X), (model(X) - y).detach()
             eta = 0.5 * size.n / torch.linalg.eigvalsh(K)[-1].item()
             first = before - 2 * eta / size.n * K @ before
@@ -156,8 +154,7 @@ def batch_steps(seeds: Sequence[int], size: Any, near: float) -> pd.DataFrame:
     rows = []
     for seed in seeds:
         X, y = normal([seed], "data", size.n, size.dim)[0], normal([seed], "labels", size.n)[0]
-        model = FCN(size.dim, size.width, 2).double()
-        model.reset(generator(seed, "init"))
+        model = drawn(FCN(size.dim, size.width, 2), seed, torch.float64)
         start = {k: p.detach().clone() for k, p in model.named_parameters()}
         K, residual = empirical_ntk(model, X), (model(X) - y).detach()
         rng = generator(seed, "batches")

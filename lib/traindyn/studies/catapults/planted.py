@@ -13,10 +13,11 @@ from torch import Tensor
 
 from traindyn.compute import generator
 from traindyn.learn import data
-from traindyn.learn.models import TwoLayer
+from traindyn.learn.models import TwoLayer, drawn
 from traindyn.learn.train import Probe, State, Stop, fit
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.studies.catapults.tasks import DIVERGED, batch_probe, start, variant
+from traindyn.measure.probes import coming_batch
+from traindyn.studies.catapults.tasks import DIVERGED, start, variant
 
 STAR = 0  # the sample that is scaled
 
@@ -53,11 +54,10 @@ def planted(size: Any, places: Sequence[float], seeds: Sequence[int], dtype: tor
             residual = (state.predict(X) - y)[0]
         return {"critical": 1 / own, "star": (state.batch[0] == STAR).to(own), "residual": residual}
 
-    model = TwoLayer(size.n, size.width, train="first", outer="sign").to(dtype)
+    model = TwoLayer(size.n, size.width, train="first", outer="sign")
     rates, low = {}, {}
     for seed in seeds:
-        model.reset(generator(seed, "init"))
-        own = 1 / torch.diagonal(empirical_ntk(model, planted_task(seed, size.n, dtype=dtype)[0]))
+        own = 1 / torch.diagonal(empirical_ntk(drawn(model, seed, dtype), planted_task(seed, size.n, dtype=dtype)[0]))
         others = torch.cat([own[:STAR], own[STAR + 1 :]])
         rates[seed] = [(own[STAR] ** (1 - place) * others.min() ** place).item() for place in places]
         low[seed] = (own[STAR] / others.mean()).item()
@@ -212,7 +212,7 @@ def supercritical_steps(size: Any, follow: Callable[..., pd.DataFrame]) -> pd.Da
     """
     rows = []
     for b in size.sizes:
-        run = follow(variant(size, batch=b), 0.5, look=batch_probe(), record=0, bias="none")
+        run = follow(variant(size, batch=b), 0.5, look=coming_batch(), record=0, bias="none")
         run = run[run["step"] < size.steps]  # the last row asks for a batch, too
         for seed, over in (run["rate"] > run["batch_critical"]).groupby(run["seed"]):
             rows.append({"seed": seed, "b": b, "share": over.mean(), "per_epoch": over.mean() * size.n / b})

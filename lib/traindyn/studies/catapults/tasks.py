@@ -1,8 +1,7 @@
-"""Networks, tasks and the kernel probe of the chapter on catapults: what its figures train, and what they look at."""
+"""Networks, tasks and runs of the chapter on catapults: what its figures train, and what they look at."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from types import SimpleNamespace
@@ -12,15 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from traindyn import losses
-from traindyn.compute import generator
-from traindyn.errors import InputError, choose
+from traindyn.errors import choose
 from traindyn.learn import data, models
-from traindyn.learn.models.base import Network
-from traindyn.learn.train import Cyclical, Probe, State, Stop, fit
-from traindyn.measure import curves
-from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.spectrum import critical_lr, network_critical_lr, relative
+from traindyn.learn.models import Network
+from traindyn.learn.train import Cyclical, Stop, fit
+from traindyn.measure import probes
+from traindyn.measure.spectrum import network_critical_lr, relative
 
 BIASES = {"none": False, "zero": "zero", "normal": "normal"}
 NET_NAMES = {
@@ -109,77 +105,7 @@ def network(size: Any, X: Tensor, y: Tensor, bias: str = "none") -> Network:
 def start(seed: int, size: Any, bias: str, dtype: torch.dtype) -> tuple[Network, Tensor, Tensor]:
     """Return network and training set of one seed as `follow` starts from them, on the CPU."""
     X, y = task(seed, size, dtype)
-    model = network(size, X, y, bias).to(dtype)
-    model.reset(generator(seed, "init"))
-    return model, X, y
-
-
-def kernel_probe(every: int = 1, at: Sequence[int] | None = None, spaces: Sequence[int] = SPACES) -> Probe:
-    """Return a probe of the tangent kernel on the training set, the loss by eigenspace, and the coming batch's rate.
-
-    Columns: norm (||K||), critical (2 / (factor ||K||); n/||K|| for mse), second (lambda_2/lambda_1), within (number
-    of eigenvalues above lambda_1/6), super (number of eigendirections whose own critical rate lies below the coming
-    rate), lead_s and rest_s (both parts of the loss, from the s leading and from all other eigenvectors), defect
-    (|loss - lead_5 - rest_5| / loss), and for mini-batches batch_critical (of the coming batch). With k outputs kept
-    apart a space of s means the k s leading directions. A run that has diverged gives NaN.
-
-    Args:
-        every, at: as in `Probe`.
-        spaces: numbers of leading directions; those beyond the kernel's size are left out.
-    """
-
-    def fn(state: State) -> dict[str, Tensor]:
-        k = state.y[0].numel()
-        rows = len(state.y) * k
-        kept = [s for s in spaces if s * k < rows]
-        names = ["norm", "critical", "second", "within", "super", "defect"]
-        names += [f"{part}_{s}" for s in kept for part in ("lead", "rest")]
-        names += ["batch_critical"] * (state.batch is not None)
-        if not bool(state.loss <= DIVERGED):
-            return {name: torch.tensor(math.nan, dtype=torch.float64) for name in names}
-        with torch.no_grad():
-            K = empirical_ntk(state.model, state.X, outputs="full").double()
-            values, vectors = torch.linalg.eigh(K)
-            residual = (state.predict(state.X) - state.y).double()
-            factor = losses.residual_factor(state.loss_name, len(state.y), k)
-            shares = factor / 2 * (vectors.T @ residual.flatten()).square()
-            loss = factor / 2 * residual.square().sum()
-            found = {"norm": values[-1], "critical": 2 / (factor * values[-1]), "second": values[-2] / values[-1]}
-            found["within"] = (values > values[-1] / 6).sum().double()
-            found["super"] = (factor * values * state.lr > 2).sum().double()
-            for s in kept:
-                found[f"lead_{s}"], found[f"rest_{s}"] = shares[-s * k :].sum(), shares[: -s * k].sum()
-            found["defect"] = (loss - found[f"lead_{kept[-1]}"] - found[f"rest_{kept[-1]}"]).abs() / loss
-            if state.batch is not None:
-                block = K.view(len(state.y), k, len(state.y), k)[state.batch][:, :, state.batch]
-                size = len(state.batch) * k
-                found["batch_critical"] = critical_lr(
-                    block.reshape(size, size), n=len(state.batch), loss=state.loss_name
-                )
-        return found
-
-    return Probe(fn, every, at)
-
-
-def batch_probe() -> Probe:
-    """Return a probe of the coming batch's critical rate alone: batch_critical, far cheaper than `kernel_probe`."""
-
-    def fn(state: State) -> dict[str, Tensor]:
-        X = state.X[state.batch]
-        return {"batch_critical": len(X) / top_norm(state.model, X).double()}
-
-    return Probe(fn)
-
-
-def top_norm(model: torch.nn.Module, X: Tensor) -> Tensor:
-    """Return ||K|| on X, a 0-dimensional tensor; NaN where training has diverged, so that a schedule can go on."""
-    with torch.no_grad():
-        if not model(X).isfinite().all():
-            return torch.tensor(math.nan).to(X)
-        try:
-            return torch.linalg.eigvalsh(empirical_ntk(model, X))[-1]
-        except InputError:  # finite outputs, but a kernel that overflows
-            return torch.tensor(math.nan).to(X)
+    return models.drawn(network(size, X, y, bias), seed, dtype), X, y
 
 
 def over_scalar(seeds: Sequence[int], size: Any, bias: str, dtype: torch.dtype) -> pd.Series:
@@ -196,9 +122,9 @@ def over_scalar(seeds: Sequence[int], size: Any, bias: str, dtype: torch.dtype) 
     found = {}
     for seed in seeds:
         many, X, y = start(seed, size, bias, dtype)
-        model = models.FCN(X[0].numel(), size.width, size.depth, bias=BIASES[bias]).to(dtype)
-        model.reset(generator(seed, "init"))
-        one = network_critical_lr(model, X)
+        one = network_critical_lr(
+            models.drawn(models.FCN(X.shape[1], size.width, size.depth, bias=BIASES[bias]), seed, dtype), X
+        )
         found[seed] = (network_critical_lr(many, X, loss="mse_entries") / (y.shape[1] * one)).item()
     return pd.Series(found)
 
@@ -213,7 +139,7 @@ def follow(
     bias: str = "none",
     every: int = 1,
     until: float | None = None,
-    look: Probe | None = None,
+    look: Any = None,
     record: int = 1,
 ) -> pd.DataFrame:
     """Train once per seed at rates that are multiples of the critical rate at that seed's start.
@@ -227,12 +153,12 @@ def follow(
         bias: as in `network`.
         every: steps between two looks at the kernel; 0: at the start and the end only.
         until: training loss at which to stop; None: only at divergence, a loss beyond `DIVERGED`.
-        look: what is recorded beside the loss, in place of `kernel_probe`.
+        look: what is recorded beside the loss, in place of `measure.probes.kernel`.
         record: steps between two losses on the whole training set. Rises are counted step by step, so 1.
 
     Returns:
-        One row per seed and recorded step: the columns of `Run.frame` and of the probe, start (eta_crit at w_0), ratio
-        (rate / start) and outcome.
+        One row per seed and recorded step: the columns of `Run.frame` and of `measure.probes.kernel`, start (eta_crit
+        at w_0), ratio (rate / start) and outcome.
     """
     X, y = task(seeds[0], size, dtype)
     first, schedule = _plan(rates)
@@ -245,7 +171,7 @@ def follow(
         batch_size=size.batch or None,
         steps=size.steps,
         stop=Stop(loss=until, diverged=DIVERGED),
-        probes={"kernel": look or kernel_probe(every, [0])},
+        probes={"kernel": look or probes.kernel(SPACES, every, [0], diverged=DIVERGED)},
         record=record,
         seeds=list(seeds),
         dtype=dtype,
@@ -279,11 +205,6 @@ def cycle(low: float, high: float, period: int) -> Cyclical:
 def follower(seeds: Sequence[int], dtype: torch.dtype, device: Any, bias: str) -> Callable[..., pd.DataFrame]:
     """Return `follow` with seeds, precision, device and bias law filled in; each can still be named otherwise."""
     return partial(follow, seeds=seeds, dtype=dtype, device=device, bias=bias)
-
-
-def rises(values: pd.Series) -> float:
-    """Return the total upward variation of a curve: the sum of its positive increments."""
-    return curves.upward_variation(values)
 
 
 def about(frame: pd.DataFrame, size: Any) -> str:

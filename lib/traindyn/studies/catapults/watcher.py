@@ -13,8 +13,8 @@ from traindyn.compute import normal
 from traindyn.learn import data
 from traindyn.learn.models import FCN
 from traindyn.learn.train import Probe, Run, State, Stop, fit
-from traindyn.measure.spectrum import relative
-from traindyn.studies.catapults.tasks import DIVERGED, TRACED, top_norm
+from traindyn.measure.spectrum import relative, top_norm
+from traindyn.studies.catapults.tasks import DIVERGED, TRACED
 
 
 def watcher(
