@@ -17,6 +17,13 @@ def catapult(run: pd.DataFrame) -> pd.DataFrame:
     return table(gd.single(run).drop(columns="defect"))
 
 
+def extremes(found: pd.DataFrame, *columns: str) -> dict[str, float]:
+    """Return least and most of some columns over all rows, for the prose: {"peak_least": ..., "peak_most": ...}."""
+    return {
+        f"{name}_{word}": float(how(found[name])) for name in columns for word, how in (("least", min), ("most", max))
+    }
+
+
 def fcn_single(run: pd.DataFrame, biased: pd.DataFrame, half: pd.DataFrame, width: int) -> list[pd.DataFrame]:
     """Figures 4.2, 4.3a, C.2a.
 

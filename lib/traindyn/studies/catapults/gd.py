@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -79,6 +79,11 @@ def shares(frame: pd.DataFrame, spaces: Sequence[int] = tasks.SPACES) -> pd.Data
     """Return `single` for several numbers of leading directions, with a column s."""
     present = [s for s in spaces if f"rest_{s}" in frame]
     return pd.concat([single(frame, s).assign(s=s) for s in present], ignore_index=True)
+
+
+def shares_of(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return `shares` of several runs, with a column run."""
+    return pd.concat([shares(frame).assign(run=name) for name, frame in runs.items()], ignore_index=True)
 
 
 def phases(frame: pd.DataFrame, starts: Sequence[int], space: int = 10) -> pd.DataFrame:

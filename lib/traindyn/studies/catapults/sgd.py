@@ -11,7 +11,7 @@ taken): the sizes of its experiment "readings".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,14 @@ def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def match_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the means over seeds of several tables of `match`, a row for each."""
+    both = pd.concat([table.assign(run=name) for name, table in tables.items()])
+    shown = ["match", "base", "gain", "recall", "large", "excursions", "windows"]
+    shown += ["count_rises", "count_excursions", "steps"]
+    return both.groupby("run", sort=False)[shown].mean().reset_index()
 
 
 def _windows(over: np.ndarray, length: int) -> float:

@@ -16,6 +16,7 @@ from traindyn.learn import data, models
 from traindyn.learn.models import Network
 from traindyn.learn.train import Cyclical, Stop, fit
 from traindyn.measure import probes
+from traindyn.measure.probes import coming_batch  # noqa: F401 (a look for `follow`)
 from traindyn.measure.spectrum import network_critical_lr, relative
 
 BIASES = {"none": False, "zero": "zero", "normal": "normal"}
