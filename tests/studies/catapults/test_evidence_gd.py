@@ -30,7 +30,7 @@ def test_a_catapult_by_hand_and_a_run_that_diverged():
     first, second = found.loc[1], found.loc[2]
     assert (first["peak"], first["final"], first["norm"], first["edge"]) == (3.0, 0.01, 0.5, 0.8)
     assert first["share"] == pytest.approx(0.1 / 2.0)  # 0.1 of the complement, 1.9 of the leading part
-    assert first["rises"] == 1 and first["worst"] == pytest.approx(0.2)
+    assert first["steps_up"] == 1 and first["worst"] == pytest.approx(0.2)
     assert (second["peak"], second["final"], second["norm"], second["edge"]) == (INF, INF, INF, 0.0)
 
 
@@ -107,7 +107,7 @@ def test_claim_one_names_spaces_and_tells_tasks_apart():
     without = UP.drop(columns=[f"{part}_{s}" for part in ("lead", "rest") for s in (1, 2)])
     single, three = evidence_gd.claim1({"images": UP}, {"images": without, "rank2": without})
     assert single["share_1"].to_dict() == {(1, "images"): pytest.approx(0.05)}
-    assert three.index.tolist() == [(1, "images"), (1, "rank2")] and three["rises_5_three"].tolist() == [1, 1]
+    assert three.index.tolist() == [(1, "images"), (1, "rank2")] and three["steps_up_5_three"].tolist() == [1, 1]
     assert "share_1_three" not in three  # a space that this run did not record
 
 

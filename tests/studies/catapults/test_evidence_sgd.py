@@ -14,13 +14,13 @@ READ = SimpleNamespace(
 )
 
 
-def run(loss, over=False, norm=1.0, lead=None, seed=0, rate=1.0):
+def run(loss, over=False, norm=1.0, lead=None, seed=0, rate=1.0, outcome="finished"):
     """Return a made-up run of one seed: rate 1, batch thresholds below or above it."""
     loss = np.asarray(loss, float)
     lead = loss / 2 if lead is None else np.asarray(lead, float)
     given = {"seed": seed, "step": range(len(loss)), "loss": loss, "rate": rate, "norm": norm}
     given |= {"batch_critical": np.where(over, 0.5, 2.0), "lead_1": lead, "lead_5": lead, "rest_1": loss - lead}
-    return pd.DataFrame(given)
+    return pd.DataFrame(given | {"outcome": outcome})
 
 
 SPIKE = run(
@@ -50,6 +50,13 @@ def test_the_kernel_around_spikes_by_hand():
     calm = evidence_sgd.spikes(run([3.0, 2.0, 1.0]), READ).loc[0]
     assert calm["spikes"] == 0 and calm[["top_1", "each", "drop"]].isna().all()
     assert evidence_sgd.spikes(SPIKE, SimpleNamespace(spike=2.0, excursion=1.3, window=5)).loc[0, "spikes"] == 0
+
+
+def test_a_run_that_diverges_takes_the_kernel_to_infinity():
+    gone = run([1.0, 2.0, 1e9], norm=[1.0, 2.0, math.nan], lead=[0.5, 1.4, math.nan], outcome="diverged")
+    read = evidence_sgd.spikes(gone, READ).loc[0]
+    assert read["spikes"] == 2 and read["inside"] == math.inf and read["drop"] == math.inf and read["each"] == 0.0
+    assert read["top_1"] == pytest.approx(0.9)  # the last step has no split
 
 
 def test_runs_beside_and_networks_are_told_apart():

@@ -28,7 +28,7 @@ def single(frame: pd.DataFrame, space: int = 5) -> pd.DataFrame:
 
     Returns:
         One row per seed: peak and final (loss over the initial loss), norm (||K|| at the end over its start), edge
-        (critical rate at the end over the rate), share (of the upward variation in L_{>s}), rises (steps at which
+        (critical rate at the end over the rate), share (of the upward variation in L_{>s}), steps_up (steps at which
         L_{>s} rises), worst (its largest relative one-step rise), defect (largest, of the split). A run that diverged
         has peak = final = norm = inf and edge = 0.
     """
@@ -46,7 +46,7 @@ def single(frame: pd.DataFrame, space: int = 5) -> pd.DataFrame:
                 "norm": math.inf if gone else run["norm"].iloc[-1] / run["norm"].iloc[0],
                 "edge": 0.0 if gone else run["critical"].iloc[-1] / run["rate"].iloc[-1],
                 "share": down / (up + down) if up + down else 0.0,
-                "rises": int((change > 0).sum()),
+                "steps_up": int((change > 0).sum()),
                 "worst": float((change / rest.shift()).max()),
                 "defect": float(run["defect"].max()),
             }

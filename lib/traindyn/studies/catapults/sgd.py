@@ -25,6 +25,7 @@ from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.spectrum import critical_lr, hessian_top_eig
 from traindyn.measure.statistics import bootstrap
 from traindyn.studies.catapults import tasks
+from traindyn.studies.catapults.gd import diverged
 
 
 def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
@@ -90,11 +91,13 @@ def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
         end of its 95 % bootstrap interval), elsewhere (the same mean over windows without a spike), each (share of
         the spikes after which ||K|| is lower), inside and outside (sums of d log ||K|| over excursions and over all
         other steps), top_1 and top_5 (mean share of a spike's rise in the leading directions, each counted at most
-        1), rest_rises (share of steps in which L_{>1} has a spike), rest_strict (share in which it rises).
+        1), rest_rises (share of steps in which L_{>1} has a spike), rest_strict (share in which it rises). Where a run diverged, ||K||
+        ends at infinity; the steps in which it did so have no split and are left out of top_1 and top_5.
     """
     rows = []
     for seed, run in frame.groupby("seed"):
-        loss, norm = run["loss"].to_numpy(), run["norm"].to_numpy()
+        norm = run["norm"].fillna(math.inf) if diverged(run) else run["norm"]
+        loss, norm = run["loss"].to_numpy(), norm.to_numpy()
         change = np.diff(loss)
         spike = change > read.spike * loss[:-1]
         steps = np.flatnonzero(spike)
@@ -120,7 +123,7 @@ def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
         }
         for s in (1, 5):
             part = np.diff(run[f"lead_{s}"].to_numpy())[steps] / change[steps]
-            row[f"top_{s}"] = _mean(np.minimum(part, 1.0))
+            row[f"top_{s}"] = _mean(np.minimum(part[~np.isnan(part)], 1.0))
         rows.append(row)
     return pd.DataFrame(rows)
 
