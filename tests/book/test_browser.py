@@ -157,3 +157,33 @@ def test_the_scorecard_can_be_filtered_by_verdict(site, browser):
         for button in visit.page.locator(".verdict-filter button[data-verdict='']").all():
             button.click()
         assert visit.page.evaluate(SHOWN) == everything
+
+
+def test_a_link_into_a_folded_part_opens_it_and_what_it_lies_in(site, browser):
+    with Visit(browser, site, "book/scorecard.html") as visit:
+        page = visit.page
+        page.evaluate(
+            """() => {
+              const box = document.createElement('div');
+              box.innerHTML = `<details id="outer"><summary>a</summary><details><summary>b</summary>
+                <p id="deep">c</p></details></details><details id="claim-place"><summary>d</summary>e</details>
+                <p id="place">f</p>`;
+              document.querySelector('.bd-article').append(box);
+            }"""
+        )
+        assert not page.locator("#deep").is_visible()
+        page.evaluate("() => (location.hash = '#deep')")
+        page.wait_for_function("() => document.getElementById('deep').checkVisibility()")
+        page.evaluate("() => (location.hash = '#place')")
+        page.wait_for_function("() => document.getElementById('claim-place').open")
+
+
+def test_everything_is_unfolded_for_print_and_folded_again_after_it(site, browser):
+    with Visit(browser, site, "book/scorecard.html") as visit:
+        shut = "() => document.querySelectorAll('details:not([open])').length"
+        before = visit.page.evaluate(shut)
+        assert before
+        visit.page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+        assert visit.page.evaluate(shut) == 0
+        visit.page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+        assert visit.page.evaluate(shut) == before

@@ -86,8 +86,8 @@ def test_a_card_unfolds_to_everything_known_of_its_claim():
     for said in ("Figure 4.2", "toy.peak", "peak at least 1.3 x", "peak >= 1.3", "as printed", "control", "✘ not met"):
         assert said in text
     for said in (
-        "∞, ≥ 1.3",
-        "-0.7",
+        "∞ (≥ 1.3)",
+        "−0.7",
         "case 1024",
         "seed 101",
         "≈ close",
@@ -188,7 +188,10 @@ def test_headline_counts_only_verdicts_in_the_sources_setting():
     assert said.startswith("Of 8 testable claims, in the source's own setting 1 holds as printed, 0 with a correction")
     assert "and 1 fails." in said
     assert "At a smaller scale, 1 more was looked at" in said
-    assert "On a stand-in, which does not decide a claim, 3 more were looked at" in said and "not met twice" in said
+    assert (
+        "On a stand-in, which does not decide a claim, 3 more were looked at" in said
+        and "met once, not met twice." in said
+    )
     assert "1 was judged by an earlier criterion." in said and "1 is undecided." in said and "1 more cannot" in said
 
 
@@ -254,6 +257,7 @@ def test_spread_shows_minimum_median_maximum_and_count():
     assert words.spread([3.0, 1.0, 2.0]) == "1 / 2 / 3 (3)"
     assert words.spread([1.0, 2.0, float("nan"), None]) == "1 / 1.5 / 2 (2)"
     assert words.spread(0.123456) == "0.123"
+    assert words.neat(6.384e8) == "6.38·10⁸" and words.neat(1e-12) == "10⁻¹²" and words.neat(-0.5) == "−0.5"
     assert words.number("inf") == "∞" and words.number(float("-inf")) == "-∞" and words.number(None) == "–"
 
 

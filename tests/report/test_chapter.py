@@ -1,9 +1,11 @@
 """A chapter's run: parameters and sizes in, tables, figures, claims and circumstances out."""
 
+import dataclasses
 import json
 import shutil
 
 import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 import torch
@@ -21,7 +23,8 @@ FRAME = pd.DataFrame({"step": [0, 1, 2] * 2, "w": [1.0, 0.5, 0.25, 1.0, 0.4, 0.2
 def shown(monkeypatch):
     """Collects what the chapter displays."""
     seen = []
-    monkeypatch.setattr("traindyn.report.chapter.display", lambda value, **_: seen.append(value))
+    for module in ("chapter", "figures"):
+        monkeypatch.setattr(f"traindyn.report.{module}.display", lambda value, **_: seen.append(value))
     return seen
 
 
@@ -174,3 +177,85 @@ def test_circumstances_outside_a_checkout(tmp_path):
     assert provenance.revision(tmp_path) == {"commit": None, "changed": None}
     about = provenance.collect(tmp_path, torch.device("cpu"), torch.float64)
     assert about["dtype"] == "float64" and about["device"]["type"] == "cpu" and about["peak_memory_mb"] > 10
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    """Collects what the chapter displays, with its metadata."""
+    seen = []
+    monkeypatch.setattr("traindyn.report.chapter.display", lambda value, **more: seen.append((value, more["metadata"])))
+    return seen
+
+
+def test_what_hangs_on_verdicts_is_shown_with_a_marker(toy_book, tmp_path, outputs):
+    ch = executed(tmp_path)
+    with pytest.raises(InputError, match="has no verdict yet"):
+        ch.sentence("slip", holds="It holds.", fails="It fails.")
+    check_all(ch)
+    ch.sentence("slip", holds="It holds.", fails="It fails.", otherwise="It holds at rate 2.")
+    bundle, metadata = outputs[-1]
+    assert "It holds at rate 2." in bundle["text/html"] and "toy.slip" in bundle["text/plain"]
+    said = {"holds": "It holds.", "fails": "It fails.", "otherwise": "It holds at rate 2."}
+    assert metadata == {"traindyn": {"show": "sentence", "id": "toy.slip", **said}}
+    assert outputs[0][1] == {"traindyn": {"show": "claim", "id": "toy.contraction"}}
+    for show in ("slips", "differing", "summary", "verdicts", "card"):
+        getattr(ch, show)()
+        assert outputs[-1][1]["traindyn"]["show"] == show and "<" in outputs[-1][0]["text/html"]
+    json.dumps([metadata for _, metadata in outputs])
+
+
+def test_a_glued_number_is_what_myst_nb_reads(toy_book, tmp_path, outputs):
+    extract = pytest.importorskip("myst_nb.ext.glue").extract_glue_data_cell
+    ch = executed(tmp_path)
+    ch.glue("peak", torch.tensor(1.25, dtype=torch.float64))
+    bundle, metadata = outputs[-1]
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", bundle, metadata=metadata)])
+    ((name, found),) = extract(cell)
+    assert name == "peak" and found["data"] == {"text/plain": "1.25"} and cell.outputs == []
+    with pytest.raises(InputError, match="'peak' is used twice"):
+        ch.glue("peak", 1)
+    with pytest.raises(InputError, match="expected one number, got list"):
+        ch.glue("other", [1.0])
+
+
+def test_an_archived_figure_is_drawn_by_the_same_function(toy_book, tmp_path, shown):
+    def draw(table):
+        fig, (ax,) = plots.panels()
+        plots.curves(ax, table, "step", "w", hue="law")
+        return fig
+
+    folder = toy_book / "data" / "results" / "toy" / "paper" / "tables"
+    folder.mkdir(parents=True)
+    try:
+        FRAME.to_csv(folder / "descent.csv", index=False)
+        executed(tmp_path).archived_figure("descent", draw, caption="c", alt="a")  # smoke: nothing
+        ch = executed(tmp_path, preset="laptop")
+        ch.archived_figure("other", draw, caption="c", alt="a")  # no such table
+        assert shown == []
+        ch.archived_figure("descent", draw, caption=lambda table: f"{len(table)} rows.", alt="a")
+        assert "fig-toy-descent-archived" in shown[-1]["text/markdown"] and "6 rows." in shown[-1]["text/markdown"]
+    finally:  # other tests share the toy book
+        shutil.rmtree(toy_book / "data" / "results")
+
+
+def test_a_chapter_changes_no_setting_of_the_process(toy_book, tmp_path, shown):
+    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.set_num_threads(2)
+        torch.backends.cudnn.allow_tf32 = True
+        executed(tmp_path)
+        assert torch.get_num_threads() == 2 and torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_definitions_are_kept_with_the_verdict(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    claim = ch.claims["toy.slip"]
+    ch.claims["toy.slip"] = dataclasses.replace(claim, definitions=("descent.steps",))
+    ch.check("slip", ends())
+    assert ch.records["toy.slip"]["definitions"] == {"descent.steps": 3}
+    ch.claims["toy.trend"] = dataclasses.replace(ch.claims["toy.trend"], definitions=("descent.step",))
+    with pytest.raises(InputError, match="'descent.step' is not a size"):
+        ch.check("trend", SLOPE)

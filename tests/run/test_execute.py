@@ -175,7 +175,7 @@ def test_only_what_dead_processes_of_this_machine_left_is_cleared(bare_book):
         (["run", "bare", "--preset", "smke"], "unknown preset 'smke' (did you mean 'smoke'?)"),
         (["run", "bare", "-p", "sed=3"], "unknown parameter 'sed' (did you mean 'seed'?)"),
         (["run", "bare", "-p", "seed=x"], "parameter 'seed': expected int, got 'x'"),
-        (["run", "bare", "-p", "fig-1.width=-3"], "out of range"),
+        (["run", "bare", "-p", "fig-1.width=-3"], "expected int > 0"),
         (["run", "bare", "--device", "gpu"], "device 'gpu' is not"),
         (["run", "bare", "--device", "cuda:99"], "device 'cuda:99' was asked for"),
         (["run", "bare", "--out", "{book}/chapters"], "holds files that are not a run"),

@@ -118,9 +118,9 @@ def test_counts_are_of_verdicts_in_the_sources_setting(found):
     assert (
         "Of 3 testable claims, in the source's own setting 2 hold as printed, 0 with a correction, and 0 fail." in said
     )
-    assert "On a stand-in, which does not decide a claim, 1 more was looked at: the criterion was met never" in said
+    assert "On a stand-in, which does not decide a claim, 1 more was looked at: the criterion was not met once." in said
     row = [cell.get_text() for cell in html(render.chapters([found])).select("tbody td")]
-    assert row == ["A toy <chapter>", "3", "2", "0", "0", "0", "1: 1 not met", "0", "0", "smoke; paper (archived)"]
+    assert row == ["A toy <chapter>", "3", "2", "0", "0", "0", "1: not met once", "0", "0"]
     trend = html(render.scorecard([found])).select("tr[data-verdict]")[2]
     assert trend["data-verdict"] == "on a stand-in: fails"
     assert "not decided in its setting; on a stand-in: fails" in trend.get_text()
@@ -136,7 +136,7 @@ def test_a_run_of_an_earlier_criterion_is_shown_as_recorded_and_never_counted(fo
     assert text.count("judged by an earlier criterion: fails") == 1
     assert "some ratio: 0.25 / 0.5 / 0.75 (3)" in text and "Stand-in: patches." in text
     assert "1 is undecided." in prose(pieces) and "0 fail" in prose(pieces)
-    assert "earlier criterion" in html(render.chapters([found])).get_text()
+    assert "paper (archived), earlier criterion" in html(render.provenance([found])).get_text()
     assert results.speaking(found, claims[2])[0].preset == "smoke"
 
 

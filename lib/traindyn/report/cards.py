@@ -160,10 +160,7 @@ def headline(records: Sequence[Record]) -> str:
     for word, where in beside.items():
         seen = seen_in(records, word)
         if total := sum(seen.values()):
-            text += f" {where}, {total} more {_verb(total, 'was', 'were')} looked at: the criterion was met "
-            text += (
-                f"{_times(seen[HOLDS])}, with a correction {_times(seen[CORRECTED])}, not met {_times(seen[FAILS])}."
-            )
+            text += f" {where}, {total} more {_verb(total, 'was', 'were')} looked at: the criterion was {met(seen)}."
     if earlier := sum(bool(record.get("earlier")) for record in tested):
         text += f" {earlier} {_verb(earlier, 'was', 'were')} judged by an earlier criterion."
     if count := found.count(UNDECIDED):
@@ -179,12 +176,18 @@ def seen_in(records: Iterable[Record], word: str) -> dict[str, int]:
     return {verdict: found.count(verdict) for verdict in (HOLDS, CORRECTED, FAILS)}
 
 
+def met(seen: Mapping[str, int]) -> str:
+    """Return counts of verdicts that are none on the claim itself, in words: "met 3 times, not met once"."""
+    said = {HOLDS: "met", CORRECTED: "met with a correction", FAILS: "not met"}
+    return ", ".join(f"{said[verdict]} {_times(count)}" for verdict, count in seen.items() if count)
+
+
 def _verb(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
 
 
 def _times(count: int) -> str:
-    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _pairs(claims: Iterable[Claim], records: Mapping[str, Record]) -> list[tuple[Claim, Record]]:
@@ -215,4 +218,4 @@ def deciding_values(claim: Claim, record: Record) -> dict[str, Any]:
 def coarse_parts(claim: Claim) -> set[str]:
     """Return the names whose numbers rounding rules: those in `coarse`, and parts whose tests ask for one of them."""
     coarse = set(claim.coarse)
-    return coarse | {part.name for part in claim.parts if part.test and coarse & set(parse(part.test).names)}
+    return coarse | {part.name for part in claim.parts if coarse & set(parse(part.test).names)}

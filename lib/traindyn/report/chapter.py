@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
-from matplotlib.figure import Figure
+from IPython.display import display
 
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
-from traindyn.files import atomic_path, project_root, read_json, write_json
+from traindyn.files import project_root, write_json
 from traindyn.report import cards, outputs, provenance
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
+from traindyn.report.figures import Figures
 from traindyn.report.judge import SCHEMA, judge
 from traindyn.sizes import Experiment
 
 
-class Chapter:
+class Chapter(Figures):
     """One chapter's run: reads the notebook's parameters, collects its results, derives its verdicts.
 
     Under the executor the notebook's namespace holds `_run` (preset, sizes, folder); by hand it does not, and results
@@ -107,78 +105,6 @@ class Chapter:
         }
         self._show("card", run=run)
 
-    def save(self, name: str, frame: pd.DataFrame) -> Path:
-        """Write a table to `tables/<name>.csv` of the run's folder (rounded to 6 digits); return its path."""
-        path = self.out / "tables" / f"{name}.csv"
-        with atomic_path(path) as part:
-            frame.to_csv(part, index=False, float_format="%.6g")
-        return path
-
-    def archived(self, name: str, preset: str = "paper") -> pd.DataFrame | None:
-        """Return a table of this chapter's archived run, or None if there is none.
-
-        None, too, where this run has the same preset, and at smoke, which is for tests and has to be quick.
-
-        Args:
-            name: as in `save` and `figure`.
-            preset: of the archived run.
-        """
-        path = project_root() / "data" / "results" / self.name / preset / "tables" / f"{name}.csv"
-        return pd.read_csv(path) if self.preset not in ("smoke", preset) and path.is_file() else None
-
-    def archived_size(self, experiment: str, preset: str = "paper") -> SimpleNamespace:
-        """Return the sizes that one experiment had in this chapter's archived run, as attributes."""
-        about = read_json(project_root() / "data" / "results" / self.name / preset / "provenance.json")
-        return SimpleNamespace(**about["sizes"][experiment])
-
-    def figure(self, name: str, fig: Figure, *, caption: str, alt: str, data: pd.DataFrame | None = None) -> None:
-        """Save a figure (SVG, and PNG outside smoke) and show it with number, caption and the table behind it.
-
-        Args:
-            name: short file name; the figure's anchor is `fig-<chapter>-<name>`.
-            fig: the figure; it is closed.
-            caption: what is drawn, with sizes, seeds and data; MyST Markdown.
-            alt: the same for one who cannot see it.
-            data: the tidy table behind the figure.
-        """
-        for suffix in ("svg",) if self.preset == "smoke" else ("svg", "png"):
-            with atomic_path(self.out / "figures" / f"{name}.{suffix}") as part:
-                fig.savefig(part, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None)
-        if self.interactive:
-            display(fig)
-            display(Markdown(f"*{caption}*"))
-        plt.close(fig)
-        if data is not None:
-            self.save(name, data)
-        if not self.interactive:
-            text = outputs.figure_directive(self.name, name, caption, alt, data)
-            display({"text/markdown": text}, raw=True)
-
-    def archived_figure(
-        self,
-        name: str,
-        draw: Callable[[pd.DataFrame], Figure],
-        *,
-        caption: str | Callable[[pd.DataFrame], str],
-        alt: str,
-        preset: str = "paper",
-    ) -> None:
-        """Show the archived run's figure beside the live one, drawn by the same function from the archived table.
-
-        Nothing is shown where there is no such run or table, where this run has the same preset, and at smoke.
-
-        Args:
-            name: of the live figure, whose table is drawn.
-            draw: table -> figure.
-            caption: what is drawn, or a function of the table that says it.
-            alt: the same for one who cannot see it.
-            preset: of the archived run.
-        """
-        table = self.archived(name, preset)
-        if table is not None:
-            text = caption if isinstance(caption, str) else caption(table)
-            self.figure(f"{name}-archived", draw(table), caption=text, alt=alt, data=table)
-
     def check(self, claim_id: str, *evidence: pd.DataFrame | Mapping[str, float], note: str = "") -> None:
         """Give a claim its evidence, derive its verdict by the ledger's tests, show its card.
 
@@ -196,7 +122,9 @@ class Chapter:
         if claim_id in self.records:
             raise InputError(f"claim '{claim_id}' is checked twice")
         claim = self.claims[claim_id]
-        self.records[claim_id] = judge(claim, gather(*evidence), self.preset, self._setting(claim), note)
+        self.records[claim_id] = judge(
+            claim, gather(*evidence), self.preset, self._setting(claim), note, self._definitions(claim)
+        )
         self._show("claim", id=claim_id)
 
     def reported(self, claim_id: str) -> Any:
@@ -212,6 +140,21 @@ class Chapter:
         if claim_id not in self.claims:
             raise InputError(f"claim '{claim_id}' is not in claims.yaml{nearest(claim_id, self.claims)}")
         return claim_id
+
+    def _definitions(self, claim: Claim) -> dict[str, Any]:
+        """Return the values of the sizes by which a claim's criterion calls something a spike, aligned, converged.
+
+        Raises:
+            InputError: the ledger names a definition that is not a size.
+        """
+        found = {}
+        for name in claim.definitions:
+            experiment, _, key = name.partition(".")
+            if key not in self._sizes.get(experiment, {}):
+                raise InputError(f"claim '{claim.id}': the definition '{name}' is not a size of this chapter")
+            asked = self.asked.get(experiment)
+            found[name] = self._sizes[experiment][key] if asked is None else getattr(asked, key)
+        return found
 
     def _setting(self, claim: Claim) -> Any:
         """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""

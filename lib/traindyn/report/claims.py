@@ -1,131 +1,56 @@
-"""Claims, their criteria, and the verdict that follows from them.
-
-A chapter's `claims.yaml` names for every claim the parts that can fail, before anything is run. A run gives each part a
-value; the verdict is derived here and nowhere else.
-"""
+"""Reading a chapter's ledger, `claims.yaml`: every mistake in one line, and a lint of its wording."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fractions import Fraction
+import ast
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from traindyn.errors import InputError, nearest
 from traindyn.files import project_root
-from traindyn.report.language import fill, parse
-
-HOLDS, CORRECTED, FAILS, UNDECIDED, NOT_TESTABLE = VERDICTS = (
-    "holds",
-    "holds with correction",
-    "fails",
-    "undecided",
-    "not testable",
+from traindyn.report.entries import (
+    CONSEQUENCES,
+    CORRECTED,
+    FAILS,
+    HOLDS,
+    NOT_TESTABLE,
+    PRESETS,
+    READS,
+    STATUSES,
+    UNDECIDED,
+    VERDICTS,
+    Claim,
+    Erratum,
+    Part,
+    anchor,
 )
-READS = ("printed", "corrected", "weaker", "control", "sensitivity")
-PRESETS = ("smoke", "laptop", "paper")
-STATUSES = ("misprint", "statement", "proof", "setting not given", "may be our copy")
-CONSEQUENCES = ("result", "proof", "cosmetic")
+from traindyn.report.language import OPERATORS, fill, number, parse
 
-
-@dataclass(frozen=True)
-class Part:
-    """One thing that can fail.
-
-    Attributes:
-        name: short word, unique in its claim.
-        test: the criterion, in the language of `report.criteria`.
-        says: the same in words, with places for the numbers of the test.
-        reads: which reading of the claim it tests: printed, corrected, weaker, control or sensitivity.
-        decides: whether the verdict rests on it.
-        quorum: share of the seeds for which it must be true; all of them if None.
-        varies: what a sensitivity part varies ("initialisation"); named in the verdict if it changes the outcome.
-    """
-
-    name: str
-    test: str | None = None
-    says: str = ""
-    reads: str = "printed"
-    decides: bool = True
-    quorum: Fraction | None = None
-    varies: str | None = None
-
-    @property
-    def statement(self) -> str:
-        """The criterion in words, with the numbers of its test."""
-        return self.says if self.test is None else fill(self.says, self.test)
-
-
-@dataclass(frozen=True)
-class Erratum:
-    """What is printed, what we find, and where that is demonstrated.
-
-    Attributes:
-        printed, right: text, with TeX between dollars.
-        evidence: anchor of the cell that demonstrates it.
-        status: one of `STATUSES`.
-        consequence: "result" (a stated result changes), "proof" or "cosmetic".
-        version: the version of the source that was read.
-    """
-
-    printed: str
-    right: str
-    evidence: str
-    status: str
-    consequence: str
-    version: str | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One entry of a chapter's ledger; see the fields of `claims.yaml` in CONTRIBUTING.md."""
-
-    id: str
-    where: str
-    kind: str
-    states: str
-    parts: tuple[Part, ...] = ()
-    reported: Any = None
-    setup: str | None = None
-    runs: tuple[str, ...] = ()
-    definitions: tuple[str, ...] = ()
-    seeds: int = 1
-    decides_at: tuple[str, ...] = PRESETS
-    expect: Mapping[str, str] = field(default_factory=dict)
-    because: Mapping[str, str] = field(default_factory=dict)
-    coarse: tuple[str, ...] = ()
-    tried: str | None = None
-    errata: tuple[Erratum, ...] = ()
-    not_testable: str | None = None
-
-    @property
-    def chapter(self) -> str:
-        """The chapter's name: the id up to its first dot."""
-        return self.id.split(".", 1)[0]
-
-    @property
-    def anchor(self) -> str:
-        """The anchor of the claim's cell in its chapter: the id with its first dot as a hyphen, in lower case."""
-        return anchor(self.id)
-
-    @property
-    def criterion_sha256(self) -> str:
-        """Hash of everything that decides: tests, quorums, roles, seeds, presets, definitions; not the wording."""
-        parts = [(p.name, p.test, p.reads, p.decides, str(p.quorum), p.varies) for p in self.parts]
-        text = json.dumps(
-            [self.id, parts, self.seeds, list(self.decides_at), list(self.definitions), self.not_testable]
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def anchor(claim_id: str) -> str:
-    """Return the HTML anchor of a claim: `elasticity.conj-1.1-distance` -> `elasticity-conj-1-1-distance`."""
-    return claim_id.replace(".", "-").replace("_", "-").lower()  # Sphinx makes ids without underscores
+__all__ = [
+    "CONSEQUENCES",
+    "CORRECTED",
+    "FAILS",
+    "HOLDS",
+    "NOT_TESTABLE",
+    "PRESETS",
+    "READS",
+    "STATUSES",
+    "UNDECIDED",
+    "VERDICTS",
+    "Claim",
+    "Erratum",
+    "Part",
+    "anchor",
+    "load_ledger",
+    "misdirected",
+    "schema",
+]
+_ADAPTER = TypeAdapter(Claim)
 
 
 def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
@@ -139,7 +64,8 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
         The claims, in the ledger's order.
 
     Raises:
-        InputError: the file is missing or not YAML, or an entry has an unknown key or word, a repeated id or part.
+        InputError: the file is missing or not YAML; an entry has an unknown key or word, or a repeated id or part; a
+            test is not of the language, or its wording has not one place for each of its numbers.
     """
     path = Path(path) if path else project_root() / "chapters" / chapter / "claims.yaml"
     try:
@@ -148,6 +74,8 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
         raise InputError(f"cannot read the ledger {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise InputError(f"the ledger {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(entries, list | None) or not all(isinstance(entry, Mapping) for entry in entries or []):
+        raise InputError(f"the ledger {path} is not a list of claims; expected '- id: {chapter}.name' and so on")
     claims = [_claim(entry, path) for entry in entries or []]
     seen: set[str] = set()
     for claim in claims:
@@ -157,65 +85,99 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
     return claims
 
 
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a ledger, which editors check it by while it is written."""
+    found = TypeAdapter(list[Claim]).json_schema(mode="validation")
+    claim = found["$defs"]["Claim"]["properties"]
+    claim["erratum"] = {"anyOf": [{"$ref": "#/$defs/Erratum"}, claim["erratum"], {"type": "null"}]}
+    for name in ("decides_at", "parts", "coarse", "runs", "definitions", "expect", "because"):
+        claim[name] = {"anyOf": [claim[name], {"type": "null"}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "The ledger of a chapter", **found}
+
+
 def _claim(entry: Mapping[str, Any], path: Path) -> Claim:
     where = f"{path.name}: claim '{entry.get('id', '?')}'"
-    fields = dict(entry)
-    errata = fields.pop("erratum", None) or []
-    errata = [errata] if isinstance(errata, Mapping) else errata
-    parts = fields.pop("parts", None) or []
-    fields.pop("errata", None)
-    for name in fields:
-        if name not in Claim.__dataclass_fields__:
-            raise InputError(f"{where}: unknown key '{name}'{nearest(name, Claim.__dataclass_fields__)}")
+    fields = {name: value for name, value in entry.items() if value is not None and name != "errata"}
+    if fields.get("not_testable"):
+        fields.setdefault("decides_at", ())
+    if isinstance(fields.get("parts"), list):
+        fields["parts"] = [_part(part) for part in fields["parts"]]
     try:
-        claim = Claim(
-            **{
-                **{name: value for name, value in fields.items() if value is not None},
-                "parts": tuple(_part(part, where) for part in parts),
-                "errata": tuple(Erratum(**erratum) for erratum in errata),
-                "decides_at": tuple(fields.get("decides_at", () if fields.get("not_testable") else PRESETS)),
-                **{name: tuple(fields.get(name) or ()) for name in ("coarse", "runs", "definitions")},
-            }
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {error}") from error
-    _known(where, "part reads", [part.reads for part in claim.parts], READS)
-    _known(where, "decides_at", claim.decides_at, PRESETS)
-    _known(where, "expect", claim.expect.values(), VERDICTS)
-    _known(where, "erratum status", [erratum.status for erratum in claim.errata], STATUSES)
-    _known(where, "erratum consequence", [erratum.consequence for erratum in claim.errata], CONSEQUENCES)
+        claim = _ADAPTER.validate_python(fields)
+    except ValidationError as error:
+        raise InputError(f"{where}{_line(error, entry)}") from error
     if len({part.name for part in claim.parts}) < len(claim.parts):
         raise InputError(f"{where}: two parts have the same name")
     if not claim.not_testable and not any(part.decides and part.reads == "printed" for part in claim.parts):
         raise InputError(f"{where}: no deciding printed part; add one, or say why it is `not_testable`")
+    for part in claim.parts:
+        _check(part, f"{where}, part '{part.name}'")
     return claim
 
 
-def _part(entry: Mapping[str, Any], where: str) -> Part:
-    fields = dict(entry)
-    where = f"{where}, part '{fields.get('name', '?')}'"
-    if "statement" in fields:  # a part that is not yet a test
-        fields["says"] = fields.pop("statement")
-    for name in fields:
-        if name not in Part.__dataclass_fields__:
-            raise InputError(f"{where}: unknown key '{name}'{nearest(name, Part.__dataclass_fields__)}")
-    if fields.get("quorum") is not None:
-        fields["quorum"] = Fraction(str(fields["quorum"]))
-    if fields.get("reads") == "sensitivity":
-        fields.setdefault("decides", False)
-    part = Part(**fields)
-    if part.test is not None:
-        try:
-            test = parse(part.test)
-            fill(part.says, test)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        if part.quorum not in (None, 1) and not test.bare:
-            raise InputError(f"{where}: '{part.test}' is asked once, over all seeds; it cannot have a quorum")
-    return part
+def _part(entry: Any) -> Any:
+    if isinstance(entry, Mapping) and entry.get("reads") == "sensitivity":
+        return {"decides": False, **entry}
+    return entry
 
 
-def _known(where: str, what: str, given: Any, known: tuple[str, ...]) -> None:
-    for word in given:
-        if word not in known:
-            raise InputError(f"{where}: {what} '{word}' is unknown; expected one of {', '.join(known)}")
+def _check(part: Part, where: str) -> None:
+    try:
+        test = parse(part.test)
+        fill(part.says, test)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if part.quorum is not None and not 0 < part.quorum <= 1:
+        raise InputError(f"{where}: quorum {part.quorum} is out of range; expected a share such as 4/5")
+    if part.quorum not in (None, 1) and not test.bare:
+        raise InputError(f"{where}: '{part.test}' is asked once, over all seeds; it cannot have a quorum")
+
+
+def _line(error: ValidationError, entry: Mapping[str, Any]) -> str:
+    """Return the first mistake as the end of one line: where in the claim, what was given, what is expected."""
+    first = error.errors()[0]
+    place = [part for part in first["loc"] if part != "function-before"]
+    key, known, said = str(place[-1]), Claim.__dataclass_fields__, ""
+    if place[0] == "parts" and len(place) > 1:
+        part = entry["parts"][place[1]]
+        said = f", part '{part.get('name', place[1]) if isinstance(part, Mapping) else place[1]}'"
+        known = Part.__dataclass_fields__
+    elif place[0] in ("erratum", "errata") and len(place) > 1:
+        said, known = ", erratum", Erratum.__dataclass_fields__
+    match first["type"]:
+        case "unexpected_keyword_argument":
+            return f"{said}: unknown key '{key}'{nearest(key, known)}; known: {', '.join(known)}"
+        case "missing" | "missing_argument":
+            return f"{said}: '{key}' is missing"
+        case "literal_error":
+            word = next((str(item) for item in reversed(place) if not isinstance(item, int) and item != "[key]"), key)
+            return f"{said}: {word} {first['input']!r} is unknown; expected one of {first['ctx']['expected']}"
+    return f"{said}: '{key}': {first['msg'].splitlines()[0]}, got {first['input']!r}"
+
+
+_UP = re.compile(r"\b(at least|above|more than|exceeds?|larger than|greater than)\s+\{(?:|%|\+%)\}")
+_DOWN = re.compile(r"\b(at most|below|less than|no more than|smaller than|lower than)\s+\{(?:|%|\+%)\}")
+
+
+def misdirected(claims: Iterable[Claim]) -> list[str]:
+    """Return what reads the wrong way round: "at least {}" beside `<`, "at most {}" beside `>`.
+
+    Only parts whose test is one comparison of something with a number are looked at, and no sentence with a negation.
+    """
+    found = []
+    for claim in claims:
+        for part in claim.parts:
+            tree = parse(part.test).tree
+            if re.search(r"\b(no|not|none|never|nowhere|without)\b", part.says, re.IGNORECASE):
+                continue
+            if not isinstance(tree, ast.Compare) or len(tree.ops) > 1 or isinstance(tree.ops[0], ast.Eq):
+                continue
+            if number(tree.left) is not None:
+                upwards = OPERATORS[type(tree.ops[0])].startswith("<")
+            elif number(tree.comparators[0]) is not None:
+                upwards = OPERATORS[type(tree.ops[0])].startswith(">")
+            else:
+                continue
+            if words := (_DOWN if upwards else _UP).search(part.says):
+                found.append(f"{claim.id}, part '{part.name}': '{words.group(0)}' beside '{part.test}'")
+    return found

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from traindyn.report.columns import Evidence
-from traindyn.report.criteria import Frame, layout, term
 from traindyn.report.language import Test, literals, number
+from traindyn.report.terms import Frame, layout, term
 
 
 def moved(test: Test, evidence: Evidence) -> Iterator[Test]:

@@ -7,16 +7,22 @@ from dataclasses import asdict, is_dataclass, replace
 from typing import Any
 
 from traindyn.errors import InputError
-from traindyn.report.claims import CORRECTED, FAILS, HOLDS, NOT_TESTABLE, UNDECIDED, Claim
+from traindyn.report.claims import CORRECTED, FAILS, HOLDS, NOT_TESTABLE, UNDECIDED, Claim, Part
 from traindyn.report.close import moved
 from traindyn.report.columns import Evidence, evidence_to_json, number_to_json
 from traindyn.report.criteria import Outcome, evaluate, parse
 
 SCHEMA = 2
-NO_TEST = Outcome(None, reason="it has no test")
 
 
-def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, note: str = "") -> dict[str, Any]:
+def judge(
+    claim: Claim,
+    evidence: Evidence,
+    preset: str,
+    setting: Any = None,
+    note: str = "",
+    definitions: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Derive a claim's verdict from the numbers of a run.
 
     All deciding printed parts true: holds. A printed part false and every deciding corrected or weaker part true:
@@ -29,6 +35,7 @@ def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, no
         preset: smoke, laptop or paper.
         setting: in what setting the run was made: a mapping or dataclass with word, differs and open.
         note: a sentence for the reader, kept as it is.
+        definitions: the values that the claim's definitions had in the run; kept as they are.
 
     Returns:
         The claim's entry of `claims.json`.
@@ -53,8 +60,18 @@ def judge(claim: Claim, evidence: Evidence, preset: str, setting: Any = None, no
         "close": any(closeness.values()),
         "depends_on": depends_on(claim, outcomes),
         "criterion_sha256": claim.criterion_sha256,
+        "definitions": dict(definitions or {}),
         "note": note,
     }
+
+
+def verdict_of(claim: Claim, evidence: Evidence, preset: str) -> str:
+    """Return a claim's verdict alone, as `judge` derives it.
+
+    Raises:
+        InputError: as in `judge`.
+    """
+    return derive(claim, preset, {part.name: _outcome(claim, part, evidence) for part in claim.parts})[0]
 
 
 def derive(claim: Claim, preset: str, outcomes: Mapping[str, Outcome]) -> tuple[str, str]:
@@ -99,9 +116,7 @@ def depends_on(claim: Claim, outcomes: Mapping[str, Outcome]) -> list[str]:
     return list(dict.fromkeys(differing))
 
 
-def _outcome(claim: Claim, part: Any, evidence: Evidence) -> Outcome:
-    if part.test is None:
-        return NO_TEST
+def _outcome(claim: Claim, part: Part, evidence: Evidence) -> Outcome:
     try:
         return evaluate(part.test, evidence, part.quorum)
     except InputError as error:
@@ -109,11 +124,11 @@ def _outcome(claim: Claim, part: Any, evidence: Evidence) -> Outcome:
 
 
 def _is_close(
-    claim: Claim, part: Any, evidence: Evidence, preset: str, outcomes: Mapping[str, Outcome], verdict: str
+    claim: Claim, part: Part, evidence: Evidence, preset: str, outcomes: Mapping[str, Outcome], verdict: str
 ) -> bool:
     """Return whether the verdict hangs on one part's margin below 1, or on a tenth of one of its numbers."""
     found = outcomes[part.name]
-    if part.test is None or found.outcome is None or verdict in (UNDECIDED, NOT_TESTABLE):
+    if found.outcome is None or verdict in (UNDECIDED, NOT_TESTABLE):
         return False
 
     def changes(outcome: bool | None) -> bool:

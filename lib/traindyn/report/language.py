@@ -239,9 +239,10 @@ def _shown(value: float, in_math: bool) -> str:
     if value == int(value) and abs(value) < 1e6:
         return str(int(value))
     text = f"{value:.12g}"
-    if "e" not in text:
+    if "e" not in text and abs(value) < 1e6:
         return text
-    digits, power = text.split("e")
+    digits, power = f"{value:.11e}".split("e")
+    digits = digits.rstrip("0").rstrip(".")
     sign = "-" if digits.startswith("-") else ""
     head = sign if digits.lstrip("-") == "1" else digits + r"\times"
     tex = f"{head}10^{{{int(power)}}}"

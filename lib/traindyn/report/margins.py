@@ -15,8 +15,8 @@ from fractions import Fraction
 import numpy as np
 
 from traindyn.report.columns import Evidence
-from traindyn.report.criteria import TRUE, UNKNOWN, Frame, Layout, compare, term
 from traindyn.report.language import OPERATORS, Case, Test
+from traindyn.report.terms import TRUE, UNKNOWN, Frame, Layout, compare, term
 
 FEWEST = 3  # below this number of seeds there is no spread to speak of
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
@@ -64,7 +64,7 @@ def decide(test: Test, evidence: Evidence, where: Layout, share: Fraction) -> We
     Args:
         test: the test.
         evidence: its columns.
-        where: seeds and cases, from `criteria.layout`.
+        where: seeds and cases, from `terms.layout`.
         share: share of the seeds that have to pass.
     """
     count = 1 if where.once else len(where.seeds)

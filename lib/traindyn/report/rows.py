@@ -29,7 +29,7 @@ def criterion_rows(claim: Claim, record: Record) -> list[dict[str, Any]]:
                 "test": part.test,
                 "reads": words.ROLES[part.reads] + ("" if part.decides else ", shown only"),
                 "outcome": _outcome(found, part.name in record["parts"]),
-                "value": words.number(words.real(compared.get("value"))),
+                "value": words.neat(words.real(compared.get("value"))),
                 "asked": words.asked(compared),
                 "margin": words.margin(compared),
                 "place": _place(compared),

@@ -93,6 +93,17 @@ def number(value: float | int | bool | str | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
+def neat(value: float | str | None) -> str:
+    """Return a number as it stands on a page: with three digits, and powers of ten written out (6.4·10⁸)."""
+    digits = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    text = number(value)
+    head, _, power = text.partition("e")
+    if not power or not power.lstrip("+-").isdigit():
+        return text.replace("-", "−")
+    ten = f"10{str(int(power)).translate(digits)}"
+    return ten if head == "1" else f"{head}·{ten}".replace("-", "−")
+
+
 def order_of_magnitude(value: float | None) -> str:
     """Return "tiny" below 1e-8, where rounding rules, else the nearest power of ten, such as "1e-3"."""
     if value is None or math.isnan(value):
@@ -155,7 +166,7 @@ def asked(part: Mapping[str, Any], coarse: bool = False) -> str:
     if part.get("operator") is None or part.get("threshold") is None:
         return ""
     threshold = real(part["threshold"])
-    text = order_of_magnitude(threshold) if coarse else number(threshold)
+    text = order_of_magnitude(threshold) if coarse else neat(threshold)
     return f"{OPERATORS.get(part['operator'], part['operator'])} {text}"
 
 
@@ -186,7 +197,7 @@ def deciding(claim: Claim, record: Record) -> dict[str, str] | None:
     part, found = min(known, key=lambda pair: abs(real(pair[1].get("margin")) or 0) or math.inf)
     return {
         "name": part.name.replace("-", " ").replace("_", " "),
-        "value": number(real(found["value"])),
+        "value": neat(real(found["value"])),
         "asked": asked(found),
         "margin": margin(found),
     }
@@ -195,7 +206,7 @@ def deciding(claim: Claim, record: Record) -> dict[str, str] | None:
 def margin(part: Mapping[str, Any]) -> str:
     """Return the margin of a part's comparison, in spreads; empty if there is none."""
     found = real(part.get("margin"))
-    return "" if found is None or math.isnan(found) else number(found, 2)
+    return "" if found is None or math.isnan(found) else number(found, 2).replace("-", "−")
 
 
 def setting_words(record: Record) -> str:
@@ -213,7 +224,8 @@ def setting_words(record: Record) -> str:
         SMALLER: "At a smaller scale than the source's",
         STAND_IN: "On a stand-in, so the claim is not decided in its setting",
     }[word]
-    text += f": {'; '.join(differs)}" if differs else ""
+    said = "" if word == SOURCE else found.get("said") or "; ".join(differs)
+    text += f": {said}" if said else ""
     if left:
         text += f"{', as far as printed' if word == SOURCE else ''}; open: {', '.join(left)}"
     return f"{text}."

@@ -70,7 +70,7 @@ def again(claim: Claim, record: Mapping[str, Any], preset: str) -> dict[str, Any
     """
     evidence = evidence_from_json(record["evidence"])
     try:
-        return judge(claim, evidence, preset, record.get("setting"), record.get("note", ""))
+        return judge(claim, evidence, preset, record.get("setting"), record.get("note", ""), record.get("definitions"))
     except InputError as error:
         raise InputError(f"{error}; the run does not have it: run it again") from error
 

@@ -153,18 +153,15 @@ def chapters(book: Sequence[Findings]) -> list[Piece]:
                 _elsewhere(told, words.STAND_IN),
                 labels.count(UNDECIDED),
                 labels.count(NOT_TESTABLE),
-                "; ".join(f"{_run_name(run)}{', earlier criterion' if run.earlier else ''}" for run in found.outcomes),
             ]
         )
-    heads = ["Chapter", "Claims", "Holds", "Holds with correction", "Fails", "At a smaller scale", "On a stand-in"]
-    return [(render("table.html", words=[*heads, "Undecided", "Not testable", "Runs"], rows=rows), True)]
+    heads = ["Chapter", "Claims", "Holds", "With correction", "Fails", "Smaller scale", "Stand-in", "Undecided"]
+    return [(render("table.html", words=[*heads, "Not testable"], rows=rows), True)]
 
 
 def _elsewhere(records: Sequence[words.Record], word: str) -> str:
     seen = cards.seen_in(records, word)
-    said = {HOLDS: "met", CORRECTED: "met with a correction", FAILS: "not met"}
-    text = ", ".join(f"{count} {said[verdict]}" for verdict, count in seen.items() if count)
-    return f"{sum(seen.values())}: {text}" if text else "0"
+    return f"{sum(seen.values())}: {cards.met(seen)}" if sum(seen.values()) else "0"
 
 
 def provenance(book: Sequence[Findings]) -> list[Piece]:
@@ -181,7 +178,7 @@ def provenance(book: Sequence[Findings]) -> list[Piece]:
             rows.append(
                 [
                     found.title,
-                    _run_name(outcome),
+                    _run_name(outcome) + (", earlier criterion" if outcome.earlier else ""),
                     f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]),
                     about.get("dtype", "–"),
                     (about.get("device") or {}).get("name", "–"),

@@ -62,7 +62,7 @@ def read_outcome(folder: Path, claims: list[Claim], archived: bool = False) -> O
         InputError: the run lacks a claim, or a number that a test asks for.
     """
     found, about = (files.read_json(folder / name) for name in ("claims.json", "provenance.json"))
-    judged = records(found, claims)
+    judged = records(found, claims, archived)
     if not archived and (missing := [claim.id for claim in claims if claim.id not in judged]):
         raise InputError(
             f"the ledger has claims that the run in {folder} did not check: {', '.join(missing)}; run it again"
@@ -70,27 +70,30 @@ def read_outcome(folder: Path, claims: list[Claim], archived: bool = False) -> O
     return Outcome(found["preset"], archived, found["parameters_are_preset"], judged, about)
 
 
-def records(found: Mapping[str, Any], claims: list[Claim]) -> dict[str, dict[str, Any]]:
+def records(found: Mapping[str, Any], claims: list[Claim], archived: bool = False) -> dict[str, dict[str, Any]]:
     """Return the records of a `claims.json` by claim id, judged with the present ledger.
 
     Args:
         found: the content of `claims.json`.
         claims: the ledger; what it does not know any more is left out.
+        archived: whether a record without a number that a test asks for stays as it was recorded.
     """
     known = {claim.id: claim for claim in claims}
     stored = {record["id"]: record for record in found["claims"] if record["id"] in known}
     if found.get("schema", 1) < 2:
         return {name: {**record, "earlier": True} for name, record in stored.items()}
-    judged = {name: _judged(known[name], record, found["preset"]) for name, record in stored.items()}
+    judged = {name: _judged(known[name], record, found["preset"], archived) for name, record in stored.items()}
     untested = {name: claim for name, claim in known.items() if claim.not_testable and name not in judged}
     return judged | {name: judge(claim, {}, found["preset"]) for name, claim in untested.items()}
 
 
-def _judged(claim: Claim, stored: Mapping[str, Any], preset: str) -> dict[str, Any]:
+def _judged(claim: Claim, stored: Mapping[str, Any], preset: str, archived: bool) -> dict[str, Any]:
     evidence = evidence_from_json(stored["evidence"])
     try:
         record = judge(claim, evidence, preset, stored["setting"], stored.get("note", ""))
     except InputError as error:
+        if archived:
+            return {**stored, "earlier": True}
         raise InputError(f"{error}; the criterion asks for what this run did not keep, run it again") from error
     return {**record, "changed": stored["criterion_sha256"] != claim.criterion_sha256}
 

@@ -76,8 +76,12 @@ def merged(found: results.Findings, run: Path) -> str:
         if cell.source != done.source and not parameters.is_parameters(cell):
             raise InputError(f"chapter '{found.chapter}' has changed while it was being run; make the book again")
         cell.source, cell.outputs, cell.execution_count = done.source, done.outputs, done.execution_count
-        for output in cell.outputs:
-            _render_again(output, found)
+    marked = [output for cell in ours for output in cell.outputs if (output.get("metadata") or {}).get("traindyn")]
+    for output in marked:
+        _render_again(output, found)
+    if marked:  # for the notebook that is downloaded; on the page the style sheets go before anything in a layer
+        data = marked[0]["data"]
+        data["text/html"] = f"<style>@layer notebook {{\n{templating.style()}}}</style>\n{data['text/html']}"
     for number, cell in enumerate(prose.cells):
         cell.id = f"cell-{number}"  # jupytext draws new ids at every reading, and Sphinx would read the page again
     return nbformat.writes(prose, version=4)
@@ -85,9 +89,7 @@ def merged(found: results.Findings, run: Path) -> str:
 
 def _render_again(output: nbformat.NotebookNode, found: results.Findings) -> None:
     """Replace the body of an output that carries a marker."""
-    marker = (output.get("metadata") or {}).get("traindyn")
-    if not marker:
-        return
+    marker = output["metadata"]["traindyn"]
     records = found.outcomes[0].records
     output["data"] = {
         "text/html": cards.shown(marker, found.claims, records),
