@@ -133,7 +133,7 @@ def test_one_forward_pass_serves_probes_and_recorder():
 
 def test_batches_alignment_and_elasticity():
     batches = torch.arange(12).view(3, 4)
-    run = train(probes.batch_critical_lr(batches))
+    run = train(probes.batch_rates(batches))
     expected = spectrum.batch_critical_lr(run.models[0], X, batches)
     np.testing.assert_allclose(run.arrays["batch_critical_lr"][0, -1], expected, rtol=1e-10)
 

@@ -160,7 +160,7 @@ def coming_batch(every: int = 1, at: Iterable[int] | None = None) -> Watch:
     return Watch(look, every, at)
 
 
-def batch_critical_lr(batches: Tensor | Sequence[Tensor], every: int = 1, at: Iterable[int] | None = None) -> Watch:
+def batch_rates(batches: Tensor | Sequence[Tensor], every: int = 1, at: Iterable[int] | None = None) -> Watch:
     """Watch the critical rate of every batch.
 
     Args:

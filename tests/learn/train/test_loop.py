@@ -12,9 +12,9 @@ from traindyn import compute
 from traindyn.learn.models import FCN, ResNet
 from traindyn.learn.train.ensemble import Stack
 from traindyn.learn.train.history import Recorder
+from traindyn.learn.train.identity import alike
 from traindyn.learn.train.loop import Loop, Stop
 from traindyn.learn.train.optim import OPTIMIZERS, Rule
-from traindyn.learn.train.parallel import alike
 from traindyn.learn.train.sampling import Feed, Source
 from traindyn.learn.train.schedules import plans
 from traindyn.learn.train.tracing import record
@@ -117,7 +117,8 @@ def test_rewritten_products_are_the_same_products():
     def step(a, b, c):
         return (a @ b, a[:, :1] @ c, torch.stack([a, 2 * a]) @ torch.stack([b, b]))
 
-    replay = record(step, [tall, thin, row])
+    replay, why = record(step, [tall, thin, row])
+    assert not why
     assert replay is not step
     for got, want in zip(replay(tall, thin, row), step(tall, thin, row), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-14, atol=1e-14)
@@ -127,7 +128,8 @@ def test_what_cannot_be_recorded_runs_as_written():
     def step(a):
         return (a * 2,) if a.sum().item() > 0 else (a * 3,)
 
-    replay = record(step, [torch.ones(2)])
+    replay, why = record(step, [torch.ones(2)])
+    assert replay is step and why
     assert torch.equal(replay(-torch.ones(2))[0], -3 * torch.ones(2))
 
 

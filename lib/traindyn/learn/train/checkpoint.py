@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -15,38 +14,36 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from traindyn.errors import InputError
-from traindyn.files import atomic_path, set_aside, sha256_array
+from traindyn.files import atomic_path, set_aside
+from traindyn.learn.train import identity
 from traindyn.learn.train.loop import Loop
 
 FORMAT = "2"
 
 
-def fingerprint(loop: Loop, settings: dict[str, Any]) -> str:
-    """Return a hexadecimal key of everything that a trajectory follows from.
+def fingerprint(loop: Loop, settings: dict[str, Any]) -> dict[str, str]:
+    """Return a hexadecimal key for everything that a trajectory and its record follow from, by name.
 
-    That is the settings, the rates, the seeds, the initial weights and the data. Functions (rates, probes, a loss, a
-    stream) count by their names only.
+    Functions count by their code and by the values that they close over, networks by their modules and plain
+    attributes, data and initial weights by their content. The memory of a probe (lists, dicts and sets that its
+    function closes over) does not count.
     """
-    feed = loop.feed
-    data = [] if feed.streams else [sha256_array(part.detach().cpu().numpy()) for part in (feed.X, feed.y)]
-    weights = sha256_array(loop.start_flat.detach().cpu().numpy())
-    parts = [settings, [str(_plain(plan)) for plan in loop.plans], loop.seeds, data, weights, str(loop.stack.shapes)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()
+    feed, stack = loop.feed, loop.stack
+    data = "stream" if feed.streams else [identity.tensor_digest(part) for part in (feed.X, feed.y)]
+    parts = {
+        "architecture": identity.architecture(stack.module),
+        "weights": [identity.tensor_digest(values) for values in (loop.start_flat, *stack.fixed.values())],
+        "rates": loop.plans,
+        "seeds": loop.seeds,
+        "data": data,
+        "dtype": str(stack.flat.dtype),
+    }
+    keys = {name: identity.digest(part) for name, part in (parts | settings).items() if name != "probes"}
+    probes = {name: identity.describe(probe, containers=False) for name, probe in settings["probes"].items()}
+    return keys | {"probes": identity.digest(probes)}
 
 
-def _plain(value: Any) -> Any:
-    if callable(value) and hasattr(value, "__qualname__"):
-        return value.__qualname__
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | range):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, int | float | str | bool | None) else type(value).__name__
-
-
-def save(loop: Loop, path: Path, key: str) -> None:
+def save(loop: Loop, path: Path, key: dict[str, str]) -> None:
     """Write where `loop` stands after a block of steps; the file is complete or the old one stays.
 
     Args:
@@ -57,6 +54,7 @@ def save(loop: Loop, path: Path, key: str) -> None:
     recorder = loop.recorder
     tensors: dict[str, Tensor] = {"flat": loop.stack.flat, "active": loop.active}
     tensors |= {f"buffer/{name}": values for name, values in loop.buffers.items()}
+    tensors |= {f"fixed/{name}": values for name, values in loop.stack.fixed.items()}  # running statistics
     tensors |= {f"row/{name}": torch.stack(values) for name, values in recorder.rows.items() if values}
     tensors |= {"bad_at": torch.as_tensor(loop.bad_at), "bad_loss": torch.as_tensor(loop.bad_loss)}
     tensors |= {f"reference/{index}": values for index, values in enumerate(loop.references)}
@@ -76,12 +74,12 @@ def save(loop: Loop, path: Path, key: str) -> None:
         "looks": looks,
         "wall": loop.wall,
     }
-    meta = {"format": FORMAT, "key": key, "state": json.dumps(state)}
+    meta = {"format": FORMAT, "key": json.dumps(key), "state": json.dumps(state)}
     with atomic_path(path) as part:
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, part, meta)
 
 
-def restore(loop: Loop, path: Path, key: str) -> bool:
+def restore(loop: Loop, path: Path, key: dict[str, str]) -> bool:
     """Bring a fresh `loop` to where the file stands; return False if there is none that can be believed.
 
     A damaged file is set aside, with a warning, and the training begins anew.
@@ -96,20 +94,26 @@ def restore(loop: Loop, path: Path, key: str) -> bool:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         state = json.loads(meta["state"])
-        found = meta["key"]
+        found = json.loads(meta["key"]) if meta["format"] == FORMAT else {}
     except Exception as error:  # whatever half a file makes the reader raise
         aside = set_aside(path).name
         warnings.warn(
             f"{path} cannot be read ({type(error).__name__}); set aside as {aside}, beginning anew", stacklevel=2
         )
         return False
-    if meta["format"] != FORMAT or found != key:
-        raise InputError(f"{path}: belongs to another training; remove it, or give another folder to checkpoint=")
+    if found != key:
+        other = sorted(name for name in {**found, **key} if found.get(name) != key.get(name)) if found else ["format"]
+        raise InputError(
+            f"{path}: belongs to another training (another {', '.join(other)}); remove it, or give another folder to "
+            "checkpoint="
+        )
     device, recorder = loop.stack.flat.device, loop.recorder
     loop.stack.flat.copy_(tensors["flat"])
     loop.active = tensors["active"].to(device)
     for name, values in loop.buffers.items():
         values.copy_(tensors[f"buffer/{name}"])
+    for name, values in loop.stack.fixed.items():
+        values.copy_(tensors[f"fixed/{name}"])
     recorder.rows = {
         name: list(tensors[f"row/{name}"].to(device)) if f"row/{name}" in tensors else [] for name in recorder.rows
     }

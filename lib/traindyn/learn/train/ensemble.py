@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,7 +13,28 @@ from torch.func import functional_call, vmap
 
 from traindyn import losses
 from traindyn.errors import InputError
-from traindyn.learn.train.tracing import record
+from traindyn.learn.train.tracing import agree, record, seeded
+
+Step = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass
+class Passes:
+    """What is known of the passes of one architecture; networks of the same one share it.
+
+    Attributes:
+        steps: the recorded step for every kind of batch.
+        eager: why steps are run as they are written and not replayed; empty if they are replayed.
+        random: whether a pass draws from torch's global generators; None: not known yet. So for the next two.
+        moves: whether a pass changes buffers, as batch normalisation does.
+        overwrites: whether a pass changes the data that it is given.
+    """
+
+    steps: dict[Any, Step] = field(default_factory=dict)
+    eager: str = ""
+    random: bool | None = None
+    moves: bool | None = None
+    overwrites: bool | None = None
 
 
 class Stack:
@@ -22,7 +45,11 @@ class Stack:
     (torch.func.vmap; for a single row it is called plainly), differentiated, and recorded once as a list of tensor
     operations that is replayed at every step. The replay has no autograd bookkeeping, which is what most of a small
     network's step costs. A module whose operations cannot be recorded is differentiated afresh at every step.
-    Stacks of the same architecture may share the table `recorded`.
+    The first pass is made both ways and compared; where the two differ, steps are run as they are written. Stacks of
+    the same architecture may share what is known of their `passes`.
+
+    A pass leaves what a plain loop leaves: buffers are counted once, the data are as before, and what a network draws
+    comes from a seed that is given with the pass.
 
     Args:
         models: networks of one architecture, already drawn; the first becomes `module`, the template.
@@ -64,7 +91,7 @@ class Stack:
             start = stop
         self._own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         self.outputs = self.flat  # of the last pass over data, (R, n, ...)
-        self.recorded: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
+        self.passes = Passes(eager="" if trace else "trace=False")
         self.bind(0)
 
     def _stack_fixed(self, models: list[nn.Module]) -> dict[str, Tensor]:
@@ -91,6 +118,8 @@ class Stack:
         Returns:
             outputs of shape (R, n) or (R, n, c).
         """
+        if self.passes.overwrites is not False:
+            X = X.clone()
         if self.runs == 1:
             row = {name: values[0] for name, values in self.params.items()}
             return self._one(row, {k: v[0] for k, v in self.fixed.items()}, X if shared else X[0])[None]
@@ -127,11 +156,12 @@ class Stack:
 
         return step
 
-    def losses_and_gradients(self, X: Tensor, y: Tensor, shared: bool = True) -> tuple[Tensor, Tensor]:
+    def losses_and_gradients(self, X: Tensor, y: Tensor, shared: bool = True, noise: int = 0) -> tuple[Tensor, Tensor]:
         """Return every run's loss and gradient at the present weights.
 
         Args:
             X, y: data that all runs share, (n, ...), or one set per run, (R, n, ...), with `shared=False`.
+            noise: seed of what the network draws in this pass.
 
         Returns:
             losses of shape (R,) and gradients of shape (R, P), in the order of `flat`.
@@ -141,12 +171,79 @@ class Stack:
         tensors = [values[0] for values in rows] if single else list(rows)
         tensors += [X[0], y[0]] if single and not shared else [X, y]
         key = (self.runs, X.shape, y.shape, shared)
-        if key not in self.recorded:
-            step = self._step(shared)
-            self.recorded[key] = record(step, tensors) if self.trace else step
-        values, f, *gradients = self.recorded[key](*tensors)
+        known = self.passes.steps.get(key)
+        values, f, *gradients = self._pass(known, tensors, noise) if known else self._first(key, tensors, shared, noise)
         self.outputs = f[None] if single else f
         return values.reshape(self.runs), torch.cat([g.reshape(self.runs, -1) for g in gradients], 1)
+
+    def _pass(self, step: Step, tensors: list[Tensor], noise: int) -> tuple[Tensor, ...]:
+        if self.passes.overwrites:
+            tensors = [*tensors[:-2], tensors[-2].clone(), tensors[-1].clone()]
+        if not self.passes.random:
+            return step(*tensors)
+        with seeded(noise, self.flat.device):
+            return step(*tensors)
+
+    def _first(self, key: Any, tensors: list[Tensor], shared: bool, noise: int) -> tuple[Tensor, ...]:
+        """Make a pass as it is written, learn what it does besides, and record it; return what it gave."""
+        known, step, device = self.passes, self._step(shared), self.flat.device
+        if device.type == "meta":
+            known.steps[key] = record(step, tensors)[0] if self.trace else step
+            return known.steps[key](*tensors)
+        fixed = tensors[len(self.params) : -2]
+        before = [values.clone() for values in fixed]
+        rows = [*tensors[:-2], tensors[-2].clone(), tensors[-1].clone()]
+        with seeded(noise, device) as drawn:
+            result = step(*rows)
+            known.random = bool(known.random) or drawn()
+        known.moves = bool(known.moves) or not all(map(torch.equal, fixed, before))
+        touched = [
+            row._version > 0 or not torch.equal(row, given) for row, given in zip(rows[-2:], tensors[-2:], strict=True)
+        ]
+        known.overwrites = bool(known.overwrites) or any(touched)
+        known.steps[key] = step
+        if not self.trace:
+            return result
+        after = [values.clone() for values in fixed]
+
+        def again(function: Callable[..., Any]) -> Any:
+            for values, old in zip(fixed, before, strict=True):
+                values.copy_(old)
+            with seeded(noise, device):
+                return function(*tensors[:-2], tensors[-2].clone(), tensors[-1].clone())
+
+        replay, why = again(lambda *rows: record(step, list(rows)))
+        if not why:
+            replayed = again(replay)
+            if agree([*replayed, *fixed], [*result, *after]):
+                known.steps[key] = replay
+                return replayed
+            why = "the recorded step gave other numbers than the step as it is written"
+        known.eager = known.eager or why
+        return again(step)
+
+    @contextmanager
+    def looking(self, noise: int) -> Iterator[None]:
+        """Let passes look without leaving a trace: buffers are restored, and draws come from the seed `noise`."""
+        moves = self.passes.moves is not False and bool(self.fixed)
+        if not moves and self.passes.random is False or self.flat.device.type == "meta":
+            yield
+            return
+        before = self.kept() if moves else {}
+        with seeded(noise, self.flat.device):
+            try:
+                yield
+            finally:
+                self.put(before)
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return copies of what the runs do not train: frozen weights and buffers."""
+        return {name: values.clone() for name, values in self.fixed.items()}
+
+    def put(self, values: dict[str, Tensor]) -> None:
+        """Let frozen weights and buffers be what `kept` returned."""
+        for name, value in values.items():
+            self.fixed[name].copy_(value)
 
     def bytes_per_run(self, X: Tensor, y: Tensor) -> int:
         """Return how many bytes one run's step keeps alive: what backpropagation saves, weights and gradient.
@@ -161,8 +258,14 @@ class Stack:
             saved[storage._cdata] = storage.nbytes()
             return tensor
 
-        own = {p.untyped_storage()._cdata for p in self._own.values()} | {X.untyped_storage()._cdata}
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        own = {p.untyped_storage()._cdata for p in self._own.values()}
+        X = X.clone()  # a layer that works in place must not reach the caller's data
+        own.add(X.untyped_storage()._cdata)
+        with (
+            self.looking(0),
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        ):
             losses.value(self.loss, self.bind(0)(X), y)
         kept = sum(size for storage, size in saved.items() if storage not in own)
         return kept + 2 * self.flat[0].numel() * self.flat.element_size()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def fit(
         device=device,
         trace=trace,
     )
-    at_once = together or size(job, specs)
+    at_once = size(job, specs, together)
     with tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False) as bar:
         trained = train(job, specs, at_once, bar.update, Path(checkpoint) if checkpoint else None)
     meta = {
@@ -144,6 +145,19 @@ def fit(
         "dtype": str(dtype).removeprefix("torch."),
         "device": device.type,
         "together": max(len(part.specs) for part in trained),
+        "apart": job.notes,
+        "traced": not any(passes.eager for _, passes in job.passes),
+        "eager": "; ".join(passes.eager for _, passes in job.passes if passes.eager),
+        "seeds": given,
+        "vary": vary,
+        "lr": _said(lr),
+        "schedule": _said(schedule),
+        "stop": {
+            "loss": stop.loss,
+            "diverged": stop.diverged if math.isfinite(stop.diverged) else None,
+            "when": _said(stop.when),
+        },
+        "record": record if record is None or isinstance(record, int) else list(record),
         "torch": torch.__version__,
     }
     return gather(trained, meta)
@@ -190,6 +204,19 @@ def _called(model: Callable[[int], nn.Module], seed: int, dtype: torch.dtype) ->
     if not isinstance(network, nn.Module):
         raise InputError(f"model: the function returned {type(network).__name__}; expected a torch.nn.Module")
     return network
+
+
+def _said(value: Any) -> Any:
+    """Return a setting as `Run.meta` keeps it: numbers as they are, the rest in words."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _said(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_said(item) for item in value]
+    return getattr(value, "__qualname__", None) or repr(value)
 
 
 def gather(trained: list[Trained], meta: dict[str, Any]) -> Run:

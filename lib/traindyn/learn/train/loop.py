@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from traindyn import losses
-from traindyn.compute import chunk_size
+from traindyn.compute import chunk_size, generator
 from traindyn.errors import InputError
 from traindyn.learn.train.ensemble import Stack
 from traindyn.learn.train.history import Recorder
@@ -130,6 +131,7 @@ class Loop:
         rates = self.rates
         if run is None:
             X, y, shared = feed.batch(step) if feed.streams else (feed.X, feed.y, feed.shared)
+            X = X if stack.passes.overwrites is False else X.clone()
             return State(
                 model=stack.bind(0),
                 X=X,
@@ -147,6 +149,7 @@ class Loop:
                 forward=lambda: self._outputs(None, step, X, shared),
             )
         X, y = feed.of_run(run, step)
+        X = X if stack.passes.overwrites is False else X.clone()
         model = stack.bind(run)
         return State(
             model=model,
@@ -171,6 +174,16 @@ class Loop:
                 return self._seen[1] if run is None else self._seen[1][run]
             return self.stack.predict(X, shared) if run is None else self.stack.bind(run)(X)
 
+    def _noise(self, purpose: str, step: int) -> int:
+        """Return the seed of what the network draws in a pass: of the run's own seed, whatever was drawn before."""
+        if self.stack.passes.random is False:
+            return 0
+        return generator(self.seeds[0], f"{purpose}/{step}").initial_seed()
+
+    def _looking(self, step: int) -> AbstractContextManager[None]:
+        """Return a context in which passes leave nothing behind."""
+        return self.stack.looking(self._noise("look", step))
+
     def training_loss(self, step: int) -> Tensor:
         """Return every run's loss on its whole training set, shape (R,), in parts that fit the memory budget.
 
@@ -186,7 +199,9 @@ class Loop:
             X, y = feed.of_run(0, 0)
             few = min(16, feed.n)
             self._sample_bytes = stack.bytes_per_run(X[:few], y[:few]) * stack.runs // few
-        size = chunk_size(self._sample_bytes, feed.n, feed.device)
+        # what depends on the whole batch, or draws numbers, is not taken apart
+        whole = stack.passes.moves or stack.passes.random
+        size = feed.n if whole else chunk_size(self._sample_bytes, feed.n, feed.device)
         axis = 0 if feed.shared else 1
         sums: list[Tensor] = []
         seen: list[Tensor] = []
@@ -206,7 +221,7 @@ class Loop:
         """Ask every run for the references of its plan's multiples, at the initial weights."""
         if self.reference_functions and not self.references:
             for reference in self.reference_functions:
-                with torch.enable_grad():
+                with self._looking(0), torch.enable_grad():
                     values = [reference(self.state(run, 0, None)) for run in range(self.stack.runs)]
                 self.references.append(self._column(values).squeeze(1))
             self.turn()
@@ -245,7 +260,7 @@ class Loop:
             elif isinstance(rate, Multiple):
                 rate = self._resolved(rate, run)
             elif callable(rate):
-                with torch.enable_grad():
+                with self._looking(step), torch.enable_grad():
                     rate = rate(self.state(run, step, None))
             values.append(rate)
         self._set_rates(values)
@@ -270,7 +285,7 @@ class Loop:
         if isinstance(schedule, Cyclical):
             self.hold(schedule.at(step, self._low, self._high))
         elif schedule is not None and step % getattr(schedule, "every", 1) == 0:
-            with torch.enable_grad():
+            with self._looking(step), torch.enable_grad():
                 self._set_rates([schedule(self.state(run, step, None)) for run in range(self.stack.runs)])
 
     # --- the loop
@@ -284,7 +299,11 @@ class Loop:
             start = stop
 
     def _note(self, step: int, batch_loss: Tensor) -> None:
-        """Record a row, call the probes and mark the runs whose stop rule holds."""
+        """Record a row, call the probes and mark the runs whose stop rule holds; leave the networks as they are."""
+        with self._looking(step):
+            self._look(step, batch_loss)
+
+    def _look(self, step: int, batch_loss: Tensor) -> None:
         known = self.feed.full_batch or self.feed.streams
         if known or self.recorder.wants_loss(step):
             full = batch_loss if known else self.training_loss(step)
@@ -306,12 +325,18 @@ class Loop:
     def _update(self, step: int) -> Tensor:
         """Note the state, make update `step`, and return the batch losses (R,) before it."""
         X, y, shared = self.feed.batch(step)
-        values, gradients = self.stack.losses_and_gradients(X, y, shared)
+        due, stack = self.recorder.due(step), self.stack
+        before = stack.kept() if due and stack.fixed and stack.passes.moves is not False else {}
+        values, gradients = stack.losses_and_gradients(X, y, shared, self._noise("update", step))
         if self.feed.full_batch or self.feed.streams:
-            self._seen = (step, self.stack.outputs)
+            self._seen = (step, stack.outputs)
+        after = stack.kept() if before and stack.passes.moves else {}
+        if after:
+            stack.put(before)  # the state after `step` updates has not seen this update's batch
         self._rule_rates(step)
-        if self.recorder.due(step):
+        if due:
             self._note(step, values)
+        stack.put(after)
         rates = self.rates
         if self.stop.loss is not None or self.stop.when is not None:
             # a stopped run keeps its weights: it moves at rate zero while the others go on
@@ -359,7 +384,8 @@ class Loop:
             if not self._all_ended():
                 self.feed.prepare(self.steps, self.steps + 1)
                 self._enter(self.steps)
-                values = self.stack.batch_losses(*self.feed.batch(self.steps))
+                with self._looking(self.steps):
+                    values = self.stack.batch_losses(*self.feed.batch(self.steps))
                 if self.feed.full_batch or self.feed.streams:
                     self._seen = (self.steps, self.stack.outputs)
                 self._rule_rates(self.steps)

@@ -16,13 +16,15 @@ from traindyn import losses
 from traindyn.compute import chunk_size
 from traindyn.errors import InputError
 from traindyn.learn.train import checkpoint
-from traindyn.learn.train.ensemble import Stack
+from traindyn.learn.train.ensemble import Passes, Stack
 from traindyn.learn.train.history import Recorder
+from traindyn.learn.train.identity import alike
 from traindyn.learn.train.loop import Loop, Outcome, Stop
 from traindyn.learn.train.optim import Rule
 from traindyn.learn.train.probes import Probe
 from traindyn.learn.train.sampling import Feed, Source
 from traindyn.learn.train.schedules import Plan
+from traindyn.learn.train.tracing import reason
 
 # Measured by bench/train.py on a CPU: runs are worth stacking while one run's step keeps less than ALONE bytes alive
 # (above that the arithmetic dominates and stacking only pushes activations out of the cache), and as many of them as
@@ -31,6 +33,9 @@ ALONE = 512 * 1024
 TOGETHER = 2 * 2**20
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of runs that train together
+
+
+DIFFERENT = "the networks differ in more than their weights"
 
 
 @dataclass(frozen=True)
@@ -60,20 +65,34 @@ class Job:
     dtype: torch.dtype
     device: torch.device
     trace: bool
-    recorded: list[tuple[nn.Module, dict]] = field(default_factory=list)
+    passes: list[tuple[nn.Module, Passes]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def loop(self, specs: list[Spec]) -> Loop:
-        """Return the loop that trains these runs together."""
-        stack = Stack([self.build(spec.index) for spec in specs], self.loss, self.dtype, self.device, self.trace)
-        if self.recorded and alike(self.recorded[0][0], stack.module):
-            stack.recorded = self.recorded[0][1]  # a later chunk replays what the first one recorded
+        """Return the loop that trains these runs together: the first of them, and those after it that are alike."""
+        models = [self.build(specs[0].index)]
+        for spec in specs[1:]:
+            network = self.build(spec.index)
+            if not alike(models[0], network):
+                self.note(DIFFERENT)
+                break
+            models.append(network)
+        specs = specs[: len(models)]
+        stack = Stack(models, self.loss, self.dtype, self.device, self.trace)
+        if self.passes and alike(self.passes[0][0], stack.module):
+            stack.passes = self.passes[0][1]  # a later chunk replays what the first one recorded
         else:
-            self.recorded[:] = [(stack.module, stack.recorded)]
+            self.passes[:] = [(stack.module, stack.passes)]
         feed = self.feed(specs)
         epoch = 1 if feed.streams else max(1, feed.n // (self.batch_size or feed.n))
         recorder = Recorder(len(specs), self.probes, self.steps, feed.full_batch, self.record, epoch)
         plans, seeds = [spec.plan for spec in specs], [spec.seed for spec in specs]
         return Loop(stack, feed, plans, seeds, self.rule, self.stop, recorder, self.steps)
+
+    def note(self, why: str) -> None:
+        """Keep why runs that were to train together do not."""
+        if why not in self.notes:
+            self.notes.append(why)
 
     def feed(self, specs: list[Spec]) -> Feed:
         """Return the data of these runs."""
@@ -91,59 +110,39 @@ class Trained:
     outcome: Outcome
 
 
-def size(job: Job, specs: list[Spec]) -> int:
-    """Return how many of these runs should train at once.
+def size(job: Job, specs: list[Spec], most: int | None = None) -> int:
+    """Return how many of these runs should train at once, at most `most`; why they do not is noted in the job.
 
     One, if their networks are not alike in everything but their weights, or torch.func.vmap cannot map over them. On an
     accelerator as many as fit the memory budget; on a CPU as many as keep their activations in the cache together.
+    With `most` given that many, if they can be mapped over.
     """
-    if len(specs) == 1:
+    if len(specs) == 1 or most == 1:
         return 1
     first, last = (job.build(specs[at].index) for at in (0, -1))
-    if not alike(first, last):
-        return 1
-    stack = Stack([first], job.loss, job.dtype, job.device, trace=False)
     feed = job.feed(specs[:1])
     feed.prepare(0, 1)
     X, y, shared = feed.batch(0)
     X, y = (X, y) if shared else (X[0], y[0])
-    per_run = stack.bytes_per_run(X, y)
+    if not alike(first, last):
+        job.note(DIFFERENT)
+        if most is None:
+            return 1
+        last = job.build(specs[0].index)  # others may be alike; each chunk looks for itself
+    per_run = Stack([first], job.loss, job.dtype, job.device, trace=False).bytes_per_run(X, y)
     try:
         Stack([first, last], job.loss, job.dtype, job.device, trace=False).losses_and_gradients(X, y)
     except (InputError, torch.cuda.OutOfMemoryError):
         raise
-    except Exception:  # it looks at its values, draws numbers, or uses what torch.func.vmap does not know
+    except Exception as error:  # it looks at its values, draws numbers, or uses what torch.func.vmap does not know
+        job.note(f"cannot be mapped over: {reason(error)}")
         return 1
+    if most is not None:
+        return most
     if job.device.type != "cpu":
         # two copies of everything for the optimiser's buffers and the temporaries of a step
         return chunk_size(3 * per_run, len(specs), job.device)
     return 1 if per_run > ALONE else max(1, min(len(specs), TOGETHER // per_run))
-
-
-def alike(one: nn.Module, other: nn.Module) -> bool:
-    """Return whether two networks have the same architecture: modules, shapes, and every plain attribute."""
-    pairs = list(zip(one.named_modules(), other.named_modules(), strict=False))
-    if len(pairs) != len(list(one.modules())) or len(pairs) != len(list(other.modules())):
-        return False
-    for (name, a), (twin, b) in pairs:
-        if name != twin or type(a) is not type(b) or vars(a).keys() != vars(b).keys():
-            return False
-        if any(not _same(a.__dict__[key], b.__dict__[key]) for key in vars(a) if not key.startswith("_")):
-            return False
-    tables = [{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (one, other)]
-    traits = [{k: (t.shape, t.dtype, t.requires_grad) for k, t in table.items()} for table in tables]
-    return traits[0] == traits[1]
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.shape == b.shape and bool(torch.equal(a, b))
-    if a is b:
-        return True
-    try:
-        return bool(a == b)
-    except (RuntimeError, ValueError, TypeError):
-        return False
 
 
 class _Keeper:
@@ -153,8 +152,11 @@ class _Keeper:
         self.loop, self.progress, self.path = loop, progress, None
         if folder is not None:
             self.path = folder / f"runs-{start:05d}-{loop.stack.runs}.safetensors"
-            names = ("loss", "rule", "stop", "steps", "batch_size", "replacement", "record", "probes", "source")
-            self.key = checkpoint.fingerprint(loop, {name: getattr(job, name) for name in names})
+            names = ("loss", "rule", "stop", "steps", "batch_size", "replacement", "record", "probes")
+            settings = {name: getattr(job, name) for name in names}
+            if job.source.streams:
+                settings["stream"] = job.source.draw
+            self.key = checkpoint.fingerprint(loop, settings)
             if checkpoint.restore(loop, self.path, self.key):
                 progress(loop.first * loop.stack.runs)
         self.written = time.monotonic()
@@ -184,6 +186,7 @@ def train(
         part = specs[start : start + together]
         try:
             loop = job.loop(part)
+            part = part[: loop.stack.runs]
             outcome = loop.run(_Keeper(job, loop, folder, start, progress))
         except torch.cuda.OutOfMemoryError:
             if together == 1:

@@ -70,7 +70,9 @@ class Run:
         arrays: {name: array (run, time, ...)} of the probes' tensors; NaN after a run's end.
         times: {name: steps of the time axis}.
         models: the trained networks, in the order of `summary`; None after `load` without a model.
-        meta: the settings: loss, optimizer, steps, batch_size, dtype, device, together (runs per chunk), torch.
+        meta: the settings: loss, optimizer, steps, lr, schedule, vary, stop, batch_size, replacement, record, seeds,
+            dtype, device, torch; together (runs per chunk) and apart (why not more), traced (whether steps were
+            replayed) and eager (why not).
     """
 
     frame: pd.DataFrame

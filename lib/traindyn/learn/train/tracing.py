@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, fx
@@ -18,11 +19,11 @@ SKINNY = 8  # a product with this many times more rows than columns is formed as
 Step = Callable[..., tuple[Tensor, ...]]
 
 
-def record(step: Step, tensors: list[Tensor]) -> Step:
-    """Return `step` as a replayable list of operations for tensors of these shapes.
+def record(step: Step, tensors: list[Tensor]) -> tuple[Step, str]:
+    """Return `step` as a replayable list of operations for tensors of these shapes, and why it is not one.
 
     The list holds what the step did with these tensors: Python code inside it is not run again. A step whose
-    operations cannot be recorded is returned as it is.
+    operations cannot be recorded is returned as it is, with the reason; else the reason is empty.
 
     Args:
         step: a function of tensors that returns a tuple of tensors; it may differentiate inside.
@@ -35,8 +36,8 @@ def record(step: Step, tensors: list[Tensor]) -> Step:
         recorded = make_fx(step)(*tensors)
     except (InputError, torch.cuda.OutOfMemoryError):
         raise
-    except Exception:  # whatever a module does that cannot be recorded: it is then run as it is written
-        return step
+    except Exception as error:  # whatever a module does that cannot be recorded: it is then run as it is written
+        return step, f"cannot be recorded: {reason(error)}"
     plain = recorded.forward  # the code as it was recorded; rewriting compiles another one
     try:
         _rewrite(recorded)
@@ -44,8 +45,51 @@ def record(step: Step, tensors: list[Tensor]) -> Step:
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError:  # a view that the rewritten product's layout does not allow
-        return plain
-    return recorded.forward
+        return plain, ""
+    return recorded.forward, ""
+
+
+def reason(error: Exception) -> str:
+    """Return an error as one short line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]
+
+
+def agree(some: list[Tensor], others: list[Tensor]) -> bool:
+    """Return whether two passes gave the same numbers, up to the rounding that another order of operations leaves."""
+    for a, b in zip(some, others, strict=True):
+        if not a.is_floating_point():
+            if not torch.equal(a, b):
+                return False
+            continue
+        bound = torch.finfo(a.dtype).eps ** 0.5
+        scale = b.abs().nan_to_num(posinf=0.0).max().item() if b.numel() else 0.0
+        if not torch.allclose(a, b, rtol=bound, atol=bound * scale, equal_nan=True):
+            return False
+    return True
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
+    """Let torch's global generators start from `seed` for a while, and be as before afterwards.
+
+    Args:
+        seed: of the generators of the CPU and of `device`.
+        device: where the pass runs.
+
+    Yields:
+        function () -> whether something was drawn from them since.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+    before = [generator.get_state() for generator in generators]
+    starts = [generator.manual_seed(seed).get_state() for generator in generators]
+    try:
+        yield lambda: not all(torch.equal(g.get_state(), start) for g, start in zip(generators, starts, strict=True))
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
 
 
 def _shape(node: fx.Node) -> torch.Size | None:
