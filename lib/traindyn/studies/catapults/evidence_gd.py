@@ -100,7 +100,7 @@ def claim1(single: Mapping[str, pd.DataFrame], three: Mapping[str, pd.DataFrame]
         single, three: name of a task -> its run at one rate, and at three rates.
 
     Returns:
-        Per seed and task: steps_up_s, worst_s and share_s (as in `gd.single`) for s = 1, 2, 5, 10; the same with `_three`.
+        Per seed and task: steps_up_s, worst_s and share_s (as in `gd.single`) for s = 1, 2, 5, 10; and with `_three`.
     """
     return [
         stacked({name: by_space(run) for name, run in single.items()}, "task"),
@@ -109,7 +109,7 @@ def claim1(single: Mapping[str, pd.DataFrame], three: Mapping[str, pd.DataFrame]
 
 
 def by_space(run: pd.DataFrame, spaces: Sequence[int] = tasks.SPACES) -> pd.DataFrame:
-    """Return steps_up, worst and share of `gd.single` for several s, named by it, per seed; where a run has no s, none."""
+    """Return steps_up, worst and share of `gd.single` for every s that a run recorded, named by it, per seed."""
     kept = [s for s in spaces if f"rest_{s}" in run]
     read = [table(gd.single(run, s)[["seed", "steps_up", "worst", "share"]]).add_suffix(f"_{s}") for s in kept]
     return pd.concat(read, axis=1)

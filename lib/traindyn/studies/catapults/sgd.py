@@ -91,8 +91,9 @@ def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
         end of its 95 % bootstrap interval), elsewhere (the same mean over windows without a spike), each (share of
         the spikes after which ||K|| is lower), inside and outside (sums of d log ||K|| over excursions and over all
         other steps), top_1 and top_5 (mean share of a spike's rise in the leading directions, each counted at most
-        1), rest_rises (share of steps in which L_{>1} has a spike), rest_strict (share in which it rises). Where a run diverged, ||K||
-        ends at infinity; the steps in which it did so have no split and are left out of top_1 and top_5.
+        1), rest_rises (share of steps in which L_{>1} has a spike), rest_strict (share in which it rises).
+        Where a run diverged, ||K|| ends at infinity; the steps in which it did so have no split and are left out of
+        top_1 and top_5.
     """
     rows = []
     for seed, run in frame.groupby("seed"):
@@ -113,7 +114,7 @@ def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
             "seed": seed,
             "spikes": len(steps),
             "drop": _mean(moved[steps]),
-            "drop_high": bootstrap(moved[steps]).high if len(steps) else math.nan,
+            "drop_high": _high(moved[steps]),
             "elsewhere": _mean(moved[calm]),
             "each": _mean(moved[steps] < 0),
             "inside": float(log[inside].sum()),
@@ -126,6 +127,13 @@ def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
             row[f"top_{s}"] = _mean(np.minimum(part[~np.isnan(part)], 1.0))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _high(values: np.ndarray) -> float:
+    """Return the upper end of the mean's 95 % bootstrap interval; infinity if a value is infinite."""
+    if np.isinf(values).any():
+        return math.inf
+    return bootstrap(values).high if len(values) else math.nan
 
 
 def batch_thresholds(seed: int, size: Any, bias: str, count: int, dtype: torch.dtype) -> tuple[np.ndarray, float]:
