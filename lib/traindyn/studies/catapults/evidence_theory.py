@@ -23,8 +23,8 @@ def splitting(exact: pd.DataFrame, run: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def descent_lemma(lemma: pd.DataFrame) -> pd.DataFrame:
-    """Lemma 4.2.2, from `theory.descent_lemma`: violation, edge, beyond, per seed."""
-    return table(lemma[["seed", "violation", "edge", "beyond"]])
+    """Lemma 4.2.2, from `theory.descent_lemma`: violation (0 where the bound is met), edge, beyond, per seed."""
+    return table(lemma[["seed", "violation", "edge", "beyond"]].assign(violation=lemma["violation"].clip(lower=0)))
 
 
 def critical_gap(gaps: pd.DataFrame, lemma: pd.DataFrame) -> list[pd.DataFrame]:
