@@ -189,6 +189,11 @@ def with_values(cell: str, values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def models(chapter: str) -> dict[str, type[sizes.Experiment]]:
+    """Return the experiments that a chapter's `sizes.py` declares: {name: class of its sizes}."""
+    return sizes.models(source(chapter).parent)
+
+
 def load_presets(chapter: str) -> dict[str, Preset]:
     """Read a chapter's `presets.yaml`.
 
@@ -201,7 +206,7 @@ def load_presets(chapter: str) -> dict[str, Preset]:
     path = source(chapter)
     raw = presets.read(path.with_name("presets.yaml"))
     known = declared(path)
-    return presets.presets(raw, sizes.models(path.parent), lambda values: validate(known, values), chapter)
+    return presets.presets(raw, models(chapter), lambda values: validate(known, values), chapter)
 
 
 def source_settings(chapter: str) -> dict[str, dict[str, Any]]:
@@ -212,7 +217,7 @@ def source_settings(chapter: str) -> dict[str, dict[str, Any]]:
     """
     path = source(chapter)
     raw = presets.read(path.with_name("presets.yaml"))
-    return presets.source(raw, sizes.models(path.parent), declared(path), chapter)
+    return presets.source(raw, models(chapter), declared(path), chapter)
 
 
 def sized(chapter: str, experiment: str, values: Mapping[str, Any]) -> sizes.Experiment:
@@ -221,7 +226,7 @@ def sized(chapter: str, experiment: str, values: Mapping[str, Any]) -> sizes.Exp
     Raises:
         InputError: no such experiment, or a size is missing, unknown, of the wrong type or out of range.
     """
-    known = sizes.models(source(chapter).parent)
+    known = models(chapter)
     model = known[choose("experiment", experiment, known)]
     return sizes.checked(model, values, experiment, f"sizes of {chapter}")
 
@@ -238,7 +243,7 @@ def resolve(chapter: str, preset: str = "laptop", overrides: Sequence[str] | Map
         InputError: unknown chapter, preset or name (the nearest is named), wrong type, or out of range.
     """
     known = declared(source(chapter))
-    models = sizes.models(source(chapter).parent)
+    experiments = models(chapter)
     chosen = load_presets(chapter)[choose("preset", preset, PRESETS)]
     parameters = {name: parameter.default for name, parameter in known.items()} | dict(chosen.parameters)
     own = {name: dict(value) for name, value in chosen.sizes.items()}
@@ -246,7 +251,7 @@ def resolve(chapter: str, preset: str = "laptop", overrides: Sequence[str] | Map
     for name, value in _pairs(overrides):
         if "." in name:
             experiment, _, key = name.partition(".")
-            model = models[choose("experiment", experiment, models)]
+            model = experiments[choose("experiment", experiment, experiments)]
             choose(f"size of '{experiment}'", key, model.model_fields)
             value = sizes.from_text(model, key, value) if isinstance(value, str) else value
             changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "parameter")
