@@ -190,7 +190,7 @@ def test_headline_counts_only_verdicts_in_the_sources_setting():
     assert "At a smaller scale, 1 more was looked at" in said
     assert (
         "On a stand-in, which does not decide a claim, 3 more were looked at" in said
-        and "met once, not met twice." in said
+        and "met in 1, not met in 2." in said
     )
     assert "1 was judged by an earlier criterion." in said and "1 is undecided." in said and "1 more cannot" in said
 
@@ -241,6 +241,14 @@ def test_an_earlier_record_is_shown_as_it_was_recorded():
     assert "judged by an earlier criterion: fails" in text and "1 of 2 seeds" in text and "Stand-in: patches" in text
     assert "margin 2" not in text and "verdict-fails" not in cards.card(claim, old)
     assert rows.measured_items(claim, old) == [("some ratio", "0.25 / 0.5 / 0.75 (3)")]
+
+
+def test_stability_and_definitions_have_their_place():
+    claim = made()
+    found = record(claim, definitions={"fcn.rise": 0.1}, stability={"share": 0.92, "low": 0.82, "high": 1.0})
+    text = " ".join(soup(cards.card(claim, found)).get_text(" ").split())
+    assert "repeated in 92 % of redraws (82 % to 100 %)" in text
+    assert "Definitions: fcn.rise: 0.1" in text
 
 
 def test_short_cuts_between_words_and_never_inside_tex():

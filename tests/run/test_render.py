@@ -118,9 +118,9 @@ def test_counts_are_of_verdicts_in_the_sources_setting(found):
     assert (
         "Of 3 testable claims, in the source's own setting 2 hold as printed, 0 with a correction, and 0 fail." in said
     )
-    assert "On a stand-in, which does not decide a claim, 1 more was looked at: the criterion was not met once." in said
+    assert "On a stand-in, which does not decide a claim, 1 more was looked at: the criterion was not met in 1." in said
     row = [cell.get_text() for cell in html(render.chapters([found])).select("tbody td")]
-    assert row == ["A toy <chapter>", "3", "2", "0", "0", "0", "1: not met once", "0", "0"]
+    assert row == ["A toy <chapter>", "3", "2", "0", "0", "0", "1: not met in 1", "0", "0"]
     trend = html(render.scorecard([found])).select("tr[data-verdict]")[2]
     assert trend["data-verdict"] == "on a stand-in: fails"
     assert "not decided in its setting; on a stand-in: fails" in trend.get_text()

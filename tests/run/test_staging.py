@@ -142,6 +142,8 @@ def test_a_changed_criterion_judges_the_runs_evidence_again(toy_book, toy_run, l
     assert "verdict-fails" in contraction.data["text/html"]
     assert contraction.data["text/plain"].startswith("toy.contraction: fails (ratio 0.5, asked > 0.9")
     assert json.loads((toy_run / "claims.json").read_text())["claims"][0]["verdict"] == "holds"
+    printed = next(cell for cell in cells if "verdict" in cell.metadata.get("tags", [])).outputs[0].text
+    assert printed.startswith("toy.contraction: fails\n")
     assert after["chapter"].count("<style>@layer") == after["chapter"].count("<style>") == 1  # for the download
 
 

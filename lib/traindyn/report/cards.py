@@ -177,17 +177,13 @@ def seen_in(records: Iterable[Record], word: str) -> dict[str, int]:
 
 
 def met(seen: Mapping[str, int]) -> str:
-    """Return counts of verdicts that are none on the claim itself, in words: "met 3 times, not met once"."""
+    """Return counts of verdicts that are none on the claim itself, in words: "met in 3, not met in 1"."""
     said = {HOLDS: "met", CORRECTED: "met with a correction", FAILS: "not met"}
-    return ", ".join(f"{said[verdict]} {_times(count)}" for verdict, count in seen.items() if count)
+    return ", ".join(f"{said[verdict]} in {count}" for verdict, count in seen.items() if count)
 
 
 def _verb(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
-
-
-def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _pairs(claims: Iterable[Claim], records: Mapping[str, Record]) -> list[tuple[Claim, Record]]:

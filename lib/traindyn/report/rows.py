@@ -68,10 +68,11 @@ def remarks(claim: Claim, record: Record) -> list[tuple[str, str]]:
         ("The source reports:", None if claim.reported is None else words.reported(claim.reported)),
         ("What was tried:", claim.tried),
         ("Close:", _close(record)),
+        ("Definitions:", words.reported(record.get("definitions") or None)),
     ]
     if claim.parts:
-        found.append(("Stability over redraws of the seeds:", str(record.get("stability") or "not measured yet")))
-    return [(word, text) for word, text in found if text]
+        found.append(("Stability over redraws of the seeds:", words.stability(record)))
+    return [(word, text) for word, text in found if text and text != "–"]
 
 
 def _close(record: Record) -> str:

@@ -59,7 +59,7 @@ def _environment() -> jinja2.Environment:
         "reported": words.reported,
         "name": lambda claim: claim.id.split(".", 1)[1],
         "range": _range,
-        "stability": _stability,
+        "stability": words.stability,
     }
     made.globals |= {
         "standing": words.standing,
@@ -75,8 +75,3 @@ def _environment() -> jinja2.Environment:
 
 def _range(seeds: list[int]) -> str:
     return f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
-
-
-def _stability(record: dict[str, Any]) -> str:
-    found = record.get("stability")
-    return str(found) if found else "not measured yet"

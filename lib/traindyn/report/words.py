@@ -248,6 +248,15 @@ def _plain(value: Any) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
+def stability(record: Record) -> str:
+    """Return how often redraws of the seeds repeated a verdict, with its interval."""
+    found = record.get("stability")
+    if not found:
+        return "not measured yet"
+    share, low, high = (f"{100 * found[key]:.0f} %" for key in ("share", "low", "high"))
+    return f"repeated in {share} of redraws ({low} to {high})"
+
+
 def verdict_line(claim: Claim, record: Record) -> str:
     """Return a verdict as one line of text: the alternative to its card where HTML is not shown."""
     it, key = standing(record), deciding(claim, record)

@@ -10,9 +10,9 @@ from typing import Any
 from traindyn import files, parameters
 from traindyn.errors import InputError
 from traindyn.report.claims import NOT_TESTABLE, UNDECIDED, Claim, load_ledger
-from traindyn.report.columns import evidence_from_json
 from traindyn.report.judge import judge
 from traindyn.report.words import SETTINGS, setting_word
+from traindyn.run.rejudge import again
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,12 @@ def records(found: Mapping[str, Any], claims: list[Claim], archived: bool = Fals
 
 
 def _judged(claim: Claim, stored: Mapping[str, Any], preset: str, archived: bool) -> dict[str, Any]:
-    evidence = evidence_from_json(stored["evidence"])
     try:
-        record = judge(claim, evidence, preset, stored["setting"], stored.get("note", ""))
-    except InputError as error:
-        if archived:
-            return {**stored, "earlier": True}
-        raise InputError(f"{error}; the criterion asks for what this run did not keep, run it again") from error
+        record = again(claim, stored, preset)
+    except InputError:
+        if not archived:
+            raise
+        return {**stored, "earlier": True}
     return {**record, "changed": stored["criterion_sha256"] != claim.criterion_sha256}
 
 
