@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
@@ -79,6 +80,29 @@ def uniform(seeds: Iterable[int], purpose: str, *shape: int, low: float = 0.0, h
     """
     draws = [torch.rand(shape, dtype=torch.float64, generator=generator(s, purpose)) for s in seeds]
     return low + (high - low) * torch.stack(draws)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
+    """Let torch's global generators start from `seed` for a while, and be as before afterwards.
+
+    Args:
+        seed: of the generators of the CPU and of `device`.
+        device: where the pass runs.
+
+    Yields:
+        function () -> whether something was drawn from them since.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+    before = [generator.get_state() for generator in generators]
+    starts = [generator.manual_seed(seed).get_state() for generator in generators]
+    try:
+        yield lambda: not all(torch.equal(g.get_state(), start) for g, start in zip(generators, starts, strict=True))
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
 
 
 def strict_float32() -> None:

@@ -50,7 +50,7 @@ def check_shapes(loss: Loss, f: Tensor, y: Tensor) -> None:
     if callable(loss):
         return
     if loss == "cross_entropy":
-        if f.ndim != 2 or y.shape != f.shape[:1] or y.is_floating_point():
+        if f.ndim != 2 or y.shape != f.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
             raise InputError(
                 "cross_entropy: expected outputs (n, c) and integer class indices (n,), got "
                 f"{tuple(f.shape)} and {tuple(y.shape)} {y.dtype}; load the data with labels='index'"
@@ -60,6 +60,34 @@ def check_shapes(loss: Loss, f: Tensor, y: Tensor) -> None:
             f"{loss}: outputs have shape {tuple(f.shape)} and targets {tuple(y.shape)}; expected the same shape, "
             "nothing is broadcast (a network with out_dim=1 returns (n,))"
         )
+    elif y.dtype == torch.bool or y.is_complex() or f.is_complex():
+        raise InputError(f"{loss}: expected real numbers as targets, got {y.dtype}; convert them with y.to(f.dtype)")
+
+
+def check_targets(loss: Loss, y: Tensor, classes: int | None = None) -> None:
+    """Refuse targets whose values do not fit the loss; it reads them, so ask once and not in a loop.
+
+    Args:
+        loss: a name of `LOSSES` (a callable checks for itself).
+        y: targets of any leading shape.
+        classes: number of outputs, for cross_entropy.
+
+    Raises:
+        InputError: class indices out of range, labels of the hinge loss other than -1 and +1, or NaN.
+    """
+    if callable(loss) or not y.numel() or y.device.type == "meta":
+        return
+    if y.is_floating_point() and bool(y.isnan().any()):
+        raise InputError(f"{loss}: the targets hold NaN; remove those samples")
+    if loss == "cross_entropy" and not y.is_floating_point() and classes is not None:
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= classes:
+            raise InputError(
+                f"cross_entropy: class indices run from {low} to {high}; expected 0 to {classes - 1} for {classes} "
+                "outputs (no value is ignored)"
+            )
+    if loss == "hinge" and not bool((y.abs() == 1).all()):
+        raise InputError("hinge: expected targets -1 and +1, got other values; load the data with labels='pm1'")
 
 
 def total(loss: str, f: Tensor, y: Tensor) -> Tensor:
@@ -77,7 +105,7 @@ def total(loss: str, f: Tensor, y: Tensor) -> Tensor:
     if loss in SQUARED:
         return (f - y).square().sum()
     if loss == "cross_entropy":
-        return (torch.logsumexp(f, 1) - f.gather(1, y[:, None]).squeeze(1)).sum()
+        return (torch.logsumexp(f, 1) - f.gather(1, y[:, None].long()).squeeze(1)).sum()
     return (1 - y * f).clamp(min=0).sum()
 
 
@@ -101,7 +129,11 @@ def value(loss: Loss, f: Tensor, y: Tensor) -> Tensor:
         InputError: the loss is unknown, or the shapes do not fit.
     """
     if callable(loss):
-        return loss(f, y)
+        found = loss(f, y)
+        if not isinstance(found, Tensor) or found.dim():
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"loss: expected a function (f, y) -> scalar tensor, got {got}; average over the samples")
+        return found
     return total(check(loss), f, y) / divisor(loss, f.shape[0], f[0].numel() if f.ndim > 1 else 1)
 
 
@@ -133,8 +165,8 @@ def error_rate(f: Tensor, y: Tensor) -> Tensor:
     """Return the fraction of samples that the outputs misclassify.
 
     Args:
-        f: outputs, shape (n,) (the sign decides) or (n, c) (the largest decides).
-        y: class indices (n,) integer; or +-1 of shape (n,); or one-hot rows (n, c).
+        f: outputs, shape (n,) or (n, 1) (the sign decides) or (n, c) (the largest decides); NaN is wrong.
+        y: class indices (n,) integer; or +-1 of f's shape; or one-hot rows (n, c).
 
     Returns:
         a scalar tensor in [0, 1], of f's dtype.
@@ -142,10 +174,12 @@ def error_rate(f: Tensor, y: Tensor) -> Tensor:
     Raises:
         InputError: the shapes do not fit.
     """
-    if f.ndim == 2 and y.ndim == 1 and not y.is_floating_point():
+    column = f.ndim == 2 and f.shape[1] == 1
+    if f.ndim == 2 and not column and y.shape == f.shape[:1] and not y.is_floating_point():
         wrong = f.argmax(1) != y
-    elif f.shape == y.shape:
-        wrong = f.argmax(1) != y.argmax(1) if f.ndim == 2 else (f > 0) != (y > 0)
+    elif f.shape == y.shape and f.ndim in (1, 2):
+        wrong = f.argmax(1) != y.argmax(1) if f.ndim == 2 and not column else (f > 0).flatten() != (y > 0).flatten()
     else:
         raise InputError(f"error rate: outputs {tuple(f.shape)} do not fit targets {tuple(y.shape)} {y.dtype}")
+    wrong = wrong | f.isnan().reshape(len(f), -1).any(1)  # a network that has diverged classifies nothing
     return wrong.to(f.dtype).mean()

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from traindyn import losses
+from traindyn.compute import seeded
 from traindyn.errors import InputError
-from traindyn.learn.train.tracing import agree, record, seeded
+from traindyn.learn.train.tracing import agree, record
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -71,6 +72,9 @@ class Stack:
         trace: bool = True,
     ) -> None:
         self.loss, self.trace = losses.check(loss), trace
+        for name, part in models[0].named_modules():
+            if getattr(part, "sparse", False) and isinstance(part, nn.Embedding | nn.EmbeddingBag):
+                raise InputError(f"model: '{name}' has sparse gradients, which are not supported; give sparse=False")
         models = [model.to(device=device, dtype=dtype) for model in models]
         self.module, self.runs = models[0], len(models)
         trainable = {name: p for name, p in self.module.named_parameters() if p.requires_grad}

@@ -28,6 +28,7 @@ from traindyn.learn.train.schedules import Multiple, Plan, plans, ratio
 VARY = ("init", "data", "order")
 
 
+@torch.inference_mode(False)
 def fit(
     model: nn.Module | Callable[[int], nn.Module],
     X: Any,
@@ -100,9 +101,12 @@ def fit(
     rule, stop = Rule.of(optimizer), Stop.of(stop)
     losses.check(loss)
     vary = [choose("what varies with the seed", word, VARY) for word in vary]
-    if steps < 0:
-        raise InputError(f"steps: expected at least 0, got {steps}")
-    given = [0] if seeds is None else [int(seed) for seed in seeds]
+    steps = _whole("steps", steps, 0)
+    batch_size = None if batch_size is None else _whole("batch_size", batch_size, 1)
+    together = None if together is None else _whole("together", together, 1)
+    if seeds is not None and (isinstance(seeds, str) or not isinstance(seeds, Iterable)):
+        raise InputError(f"seeds: expected a list of integers, got {seeds!r}")
+    given = [0] if seeds is None else [_whole("seeds", seed, None) for seed in seeds]
     if not given or len(set(given)) != len(given):
         raise InputError(f"seeds: expected at least one, all different, got {given}")
     own = {word: given if word in vary else [given[0]] * len(given) for word in VARY}
@@ -113,6 +117,8 @@ def fit(
     device = torch.as_tensor(first_X).device if device is None else pick_device(device)
     if dtype is None:
         dtype = first_X.dtype if torch.as_tensor(first_X).is_floating_point() else torch.float32
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"dtype: expected float32 or float64, got {dtype}; convert X, or give dtype=torch.float32")
     if device.type == "cuda":
         strict_float32()
 
@@ -204,6 +210,15 @@ def _called(model: Callable[[int], nn.Module], seed: int, dtype: torch.dtype) ->
     if not isinstance(network, nn.Module):
         raise InputError(f"model: the function returned {type(network).__name__}; expected a torch.nn.Module")
     return network
+
+
+def _whole(name: str, value: Any, least: int | None) -> int:
+    """Return a whole number as int, or refuse it."""
+    fine = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not fine or least is not None and value < least:
+        wanted = "a whole number" if least is None else f"a whole number, at least {least}"
+        raise InputError(f"{name}: expected {wanted}, got {value!r}")
+    return int(value)
 
 
 def _said(value: Any) -> Any:

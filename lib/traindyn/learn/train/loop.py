@@ -362,6 +362,20 @@ class Loop:
     def _all_ended(self) -> bool:
         return bool(((self.bad_at >= 0) | (self._stopped() >= 0)).all())
 
+    def _check(self, step: int) -> None:
+        """Look at the targets' values once: those of the training set, or of a stream's first batch."""
+        stack, feed = self.stack, self.feed
+        if callable(stack.loss) or stack.flat.device.type == "meta":
+            return
+        X, y, shared = feed.batch(step)
+        classes = None
+        if stack.loss == "cross_entropy":
+            with self._looking(step):
+                f = stack.predict(X, shared)
+            losses.check_shapes(stack.loss, f[0], y if shared else y[0])
+            classes = f.shape[-1]
+        losses.check_targets(stack.loss, y if feed.streams else feed.y, classes)
+
     def run(self, after_block: Callable[[int, Loop], None] = lambda done, loop: None) -> Outcome:
         """Train to the end, from where the loop stands.
 
@@ -372,11 +386,14 @@ class Loop:
             the outcome of every run.
         """
         began = time.perf_counter() - self.wall
+        beginning = self.first
         with torch.no_grad():
             for start, stop in self._blocks():
                 if self._all_ended():
                     break
                 self.feed.prepare(start, stop)
+                if start == beginning:
+                    self._check(start)
                 self._enter(start)
                 self._mark_diverged(start, [self._update(step) for step in range(start, stop)])
                 self.first, self.wall = stop, time.perf_counter() - began

@@ -6,7 +6,8 @@ buffers of that shape. The formulas, names and defaults are those of `torch.opti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,23 @@ _FORMULAS = {
 OPTIMIZERS = tuple(_FORMULAS)
 
 
+def _check(name: str, key: str, value: Any, default: Any) -> None:
+    """Refuse a hyperparameter of another kind than its default."""
+    if isinstance(default, tuple):
+        fine = isinstance(value, tuple | list) and len(value) == 2 and all(_number(v) and 0 <= v < 1 for v in value)
+        wanted = "two numbers in [0, 1)"
+    elif isinstance(default, bool):
+        fine, wanted = isinstance(value, bool), "True or False"
+    else:
+        fine, wanted = _number(value) and value >= 0, "a number, at least 0"
+    if not fine:
+        raise InputError(f"{key}: expected {wanted} for {name}, got {value!r}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True)
 class Rule:
     """An optimiser: its name and its hyperparameters, without any state.
@@ -126,11 +144,18 @@ class Rule:
         """
         if isinstance(optimizer, Rule):
             return optimizer
+        if not isinstance(optimizer, str | Mapping):
+            raise InputError(
+                f"optimizer: expected a name or {{'name': ..., hyperparameters}}, got {optimizer!r}; known: "
+                f"{', '.join(OPTIMIZERS)}"
+            )
         given = {"name": optimizer} if isinstance(optimizer, str) else dict(optimizer)
         name = choose("optimizer", given.pop("name", ""), OPTIMIZERS)
         known = _FORMULAS[name].defaults
         for key in given:
             choose(f"hyperparameter of {name}", key, known)
+        for key, value in given.items():
+            _check(name, key, value, known[key])
         hyper = {**known, **given}
         if hyper.get("nesterov") and (hyper["momentum"] <= 0 or hyper["dampening"] != 0):
             raise InputError("nesterov: expected momentum > 0 and dampening 0, as in torch.optim.SGD")

@@ -155,7 +155,7 @@ class _Keeper:
             names = ("loss", "rule", "stop", "steps", "batch_size", "replacement", "record", "probes")
             settings = {name: getattr(job, name) for name in names}
             if job.source.streams:
-                settings["stream"] = job.source.draw
+                settings["stream"] = job.source.given
             self.key = checkpoint.fingerprint(loop, settings)
             if checkpoint.restore(loop, self.path, self.key):
                 progress(loop.first * loop.stack.runs)

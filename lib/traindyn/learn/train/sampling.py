@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,38 @@ def cast(values: Any, dtype: torch.dtype | None, device: torch.device | str | No
     """Return `values` as a tensor on `device`; floating-point ones in `dtype` (None: as they are)."""
     values = torch.as_tensor(values)
     return values.to(device=device, dtype=dtype if values.is_floating_point() else None)
+
+
+def as_data(name: str, values: Any) -> Tensor:
+    """Return a tensor or an array as a tensor outside of inference mode.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not isinstance(values, Tensor | np.ndarray | list | tuple):
+        hint = f"; give {name}.to_numpy()" if hasattr(values, "to_numpy") else ""
+        raise InputError(f"{name}: expected a tensor or an array, got {type(values).__name__}{hint}")
+    try:
+        found = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: cannot be made a tensor ({str(error).splitlines()[0]})") from error
+    if not found.ndim or not len(found):
+        raise InputError(f"{name}: expected at least one sample along the first axis, got shape {tuple(found.shape)}")
+    return found.clone() if found.is_inference() else found
+
+
+def pair(values: Any) -> tuple[Tensor, Tensor]:
+    """Return what a data function gave as inputs and targets of equal number.
+
+    Raises:
+        InputError: it is no such pair.
+    """
+    if not isinstance(values, tuple | list) or len(values) != 2:
+        raise InputError(f"X: the function returned {type(values).__name__}; expected (X, y)")
+    X, y = as_data("X", values[0]), as_data("y", values[1])
+    if len(X) != len(y):
+        raise InputError(f"X has {len(X)} samples and y has {len(y)}; expected as many")
+    return X, y
 
 
 class Source:
@@ -37,17 +70,18 @@ class Source:
     """
 
     def __init__(self, X: Any, y: Any, seeds: list[int], seed_axis: bool | None = None) -> None:
-        self.seeds, self.draw, self.streams = seeds, None, False
+        self.seeds, self.draw, self.given, self.streams = seeds, None, None, False
         if callable(X):
             if y is not None:
                 raise InputError("y: expected None where X is a function; it returns (X, y)")
             needed = [p for p in inspect.signature(X).parameters.values() if p.default is p.empty and p.kind in (0, 1)]
-            self.draw, self.streams, self.per_seed = X, len(needed) >= 2, True
+            self.given, self.streams, self.per_seed = X, len(needed) >= 2, True
+            self.draw = lambda *args: pair(X(*args))
             self._sets: dict[int, tuple[Tensor, Tensor]] = {}
             return
         if y is None:
             raise InputError("y: expected targets beside the tensor X (or X as a function seed -> (X, y))")
-        self.X, self.y = torch.as_tensor(X), torch.as_tensor(y)
+        self.X, self.y = as_data("X", X), as_data("y", y)
         if seed_axis is None:
             both = self.X.ndim >= 3 and self.y.ndim >= 2 and self.X.shape[:2] == self.y.shape[:2]
             seed_axis = both and self.X.shape[0] == len(seeds) > 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx
@@ -67,29 +66,6 @@ def agree(some: list[Tensor], others: list[Tensor]) -> bool:
         if not torch.allclose(a, b, rtol=bound, atol=bound * scale, equal_nan=True):
             return False
     return True
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
-    """Let torch's global generators start from `seed` for a while, and be as before afterwards.
-
-    Args:
-        seed: of the generators of the CPU and of `device`.
-        device: where the pass runs.
-
-    Yields:
-        function () -> whether something was drawn from them since.
-    """
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
-    before = [generator.get_state() for generator in generators]
-    starts = [generator.manual_seed(seed).get_state() for generator in generators]
-    try:
-        yield lambda: not all(torch.equal(g.get_state(), start) for g, start in zip(generators, starts, strict=True))
-    finally:
-        for generator, state in zip(generators, before, strict=True):
-            generator.set_state(state)
 
 
 def _shape(node: fx.Node) -> torch.Size | None:
