@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.probes import coming_batch
 from traindyn.studies.catapults import tasks
 
 
@@ -42,7 +41,7 @@ def test_the_row_of_a_seed_does_not_depend_on_the_others(size, follow):
 
 def test_the_cheap_probe_sees_the_same_batches(size, follow):
     batches = tasks.variant(size, batch=4)
-    whole, cheap = follow(batches, 0.5), follow(batches, 0.5, look=coming_batch())
+    whole, cheap = follow(batches, 0.5), follow(batches, 0.5, look=tasks.BATCHES)
     assert cheap["batch_critical"].to_numpy() == pytest.approx(whole["batch_critical"].to_numpy(), rel=1e-10)
 
 

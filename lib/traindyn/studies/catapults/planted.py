@@ -16,8 +16,7 @@ from traindyn.learn import data
 from traindyn.learn.models import TwoLayer, drawn
 from traindyn.learn.train import Probe, State, Stop, fit
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.probes import coming_batch
-from traindyn.studies.catapults.tasks import DIVERGED, start, variant
+from traindyn.studies.catapults.tasks import BATCHES, DIVERGED, start, variant
 
 STAR = 0  # the sample that is scaled
 
@@ -212,7 +211,7 @@ def supercritical_steps(size: Any, follow: Callable[..., pd.DataFrame]) -> pd.Da
     """
     rows = []
     for b in size.sizes:
-        run = follow(variant(size, batch=b), 0.5, look=coming_batch(), record=0, bias="none")
+        run = follow(variant(size, batch=b), 0.5, look=BATCHES, record=0, bias="none")
         run = run[run["step"] < size.steps]  # the last row asks for a batch, too
         for seed, over in (run["rate"] > run["batch_critical"]).groupby(run["seed"]):
             rows.append({"seed": seed, "b": b, "share": over.mean(), "per_epoch": over.mean() * size.n / b})

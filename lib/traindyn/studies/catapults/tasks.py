@@ -16,7 +16,6 @@ from traindyn.learn import data, models
 from traindyn.learn.models import Network
 from traindyn.learn.train import Cyclical, Stop, fit
 from traindyn.measure import probes
-from traindyn.measure.probes import coming_batch  # noqa: F401 (a look for `follow`)
 from traindyn.measure.spectrum import network_critical_lr, relative
 
 BIASES = {"none": False, "zero": "zero", "normal": "normal"}
@@ -28,6 +27,7 @@ NET_NAMES = {
     "vit": "vision transformer of depth {depth}, {width} features",
     "myrtle": "Myrtle network of depth 5, {width} channels",
 }
+BATCHES = probes.coming_batch()  # a look for `follow` that asks only for the coming batch's critical rate
 SPACES = (1, 2, 5, 10)  # numbers of leading directions that are told apart
 DIVERGED = 1e6  # a training loss above this has diverged
 TRACED = 100  # runs of at least so many steps are worth recording as a graph first
