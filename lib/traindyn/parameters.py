@@ -254,7 +254,7 @@ def resolve(chapter: str, preset: str = "laptop", overrides: Sequence[str] | Map
             model = experiments[choose("experiment", experiment, experiments)]
             choose(f"size of '{experiment}'", key, model.model_fields)
             value = sizes.from_text(model, key, value) if isinstance(value, str) else value
-            changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "parameter")
+            changed = sizes.checked(model, own[experiment] | {key: value}, experiment, "sizes of this run")
             own[experiment] = changed.model_dump()
         else:
             parameters |= validate(known, {name: value})

@@ -147,6 +147,7 @@ def from_text(model: type[Experiment], key: str, text: str) -> Any:
     except (ValueError, SyntaxError):
         with contextlib.suppress(yaml.YAMLError):
             value = yaml.safe_load(text)  # true, null, [cat, dog]
+    value = None if text.strip().lower() == "none" else value
     if typing.get_origin(kind) is list and not isinstance(value, list):
         value = list(value) if isinstance(value, tuple) else [value]
     return value

@@ -50,9 +50,29 @@ SLOPE = evidence.table(pd.DataFrame({"seed": [], "slope": []}, dtype=float))
 
 
 def check_all(ch: Chapter) -> None:
+    ch.size("descent")
     ch.check("contraction", ratios(), {"kept": 0.5})
     ch.check("toy.slip", ends(), note="A note.")
     ch.check("trend", SLOPE)
+
+
+def test_the_setting_of_a_claim_follows_from_the_sizes_that_were_asked_for(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    ch.size("descent", steps=50)
+    ch.check("trend", SLOPE)
+    ch.check("contraction", ratios(), {"kept": 0.5})
+    found = ch.records["toy.trend"]["setting"]
+    assert found["word"] == "smaller" and found["said"] == "steps 50; source: steps 100" and found["open"] == ["scale"]
+    assert ch.records["toy.contraction"]["setting"]["said"] == "no setting printed"
+
+
+def test_a_claim_whose_experiment_was_never_asked_for_is_refused(toy_book, tmp_path, shown):
+    ch = executed(tmp_path)
+    ch.check("contraction", ratios(), {"kept": 0.5})
+    ch.check("toy.slip", ends())
+    ch.check("trend", SLOPE)
+    with pytest.raises(InputError, match="never asks ch.size\\('descent'\\)"):
+        ch.verdicts()
 
 
 def test_a_run_under_the_executor(toy_book, tmp_path, shown):

@@ -14,7 +14,7 @@ from IPython.display import display
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
 from traindyn.files import project_root, write_json
-from traindyn.report import cards, outputs, provenance
+from traindyn.report import cards, outputs, provenance, settings
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
 from traindyn.report.figures import Figures
@@ -62,6 +62,7 @@ class Chapter(Figures):
         self.seeds = [self.parameters["seed"] + i for i in range(self.parameters["n_seeds"])]
         self.claims = {claim.id: claim for claim in load_ledger(name)}
         self.records: dict[str, dict[str, Any]] = {}
+        self._source, self._models = parameters.source_settings(name), parameters.models(name)
         self.asked: dict[str, Experiment] = {}  # experiments whose sizes the notebook has read
         self._data: dict[str, Any] = {}
         self._glued: set[str] = set()
@@ -156,9 +157,10 @@ class Chapter(Figures):
             found[name] = self._sizes[experiment][key] if asked is None else getattr(asked, key)
         return found
 
-    def _setting(self, claim: Claim) -> Any:
-        """Return in what setting this run judges a claim; None until sizes are compared with what the source prints."""
-        return None
+    def _setting(self, claim: Claim) -> settings.Setting:
+        """Return in what setting this run judges a claim: its sizes compared with what the source prints."""
+        sizes = {**self._sizes, **{name: dict(found) for name, found in self.asked.items()}}
+        return settings.setting(claim.runs, sizes, self.parameters, self._source, self._models)
 
     def _show(self, kind: str, **about: Any) -> None:
         """Show what a marker asks for; by the marker, kept as metadata, it is made anew when the book is staged.
@@ -233,13 +235,14 @@ class Chapter(Figures):
         """Show the table of all verdicts and write `claims.json` and what this process knows of the run.
 
         Raises:
-            InputError: a claim of the ledger was never checked.
+            InputError: a claim of the ledger was never checked, or names no experiment or one that was not run.
         """
         for claim in self.claims.values():
             if claim.not_testable and claim.id not in self.records:
                 self.records[claim.id] = judge(claim, {}, self.preset)
         if missing := [claim_id for claim_id in self.claims if claim_id not in self.records]:
             raise InputError(f"the ledger has {len(missing)} claims that no cell checks: {', '.join(missing)}")
+        settings.check_runs(self.claims.values(), self.asked, self._models)
         records = [self.records[claim_id] for claim_id in self.claims]
         write_json(
             self.out / "claims.json",
