@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from traindyn.compute import chunk_size
 from traindyn.errors import InputError
+from traindyn.measure import gate
 
 # a guess of how many numbers a network holds per input number while it is differentiated; only the chunk depends on it
 _ACTIVATIONS_PER_INPUT = 1024
@@ -51,18 +52,16 @@ def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = No
             not finite, or a batch normalisation couples the samples.
     """
     _check(model, X)
+    X = gate.plain(X)
+    gate.outputs(model, X)
+    model = gate.usable(model)
     d = math.prod(X.shape[1:])
     size = chunk or chunk_size(d * X.element_size() * _ACTIVATIONS_PER_INPUT, len(X), X.device)
-    total = X.new_zeros(d, d)
-    with torch.enable_grad():
-        for batch in X.detach().split(size):
+    with torch.inference_mode(False), torch.enable_grad():
+        total = X.new_zeros(d, d)
+        for batch in X.split(size):
             batch = batch.clone().requires_grad_(True)
-            out = model(batch)
-            if out.dim() not in (1, 2) or len(out) != len(batch):
-                raise InputError(
-                    f"model: expected an output of shape ({len(batch)},) or ({len(batch)}, c) for {len(batch)} "
-                    f"samples, got {tuple(out.shape)}"
-                )
+            out = gate.shaped(model(batch.clone()), len(batch))  # a layer that works in place gets a copy
             if not out.requires_grad:
                 raise InputError("model: its output does not depend on the input through torch operations")
             columns = out[:, None] if out.dim() == 1 else out

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from traindyn import losses
 from traindyn.compute import chunk_size, float64_device
 from traindyn.errors import InputError
+from traindyn.measure import gate
 from traindyn.measure.ntk import empirical_ntk
 
 ROUNDING = 1e3 * torch.finfo(torch.float64).eps  # smallest relative change of an output that counts as one
@@ -249,12 +250,17 @@ def _before_and_after(
     """Outputs at x' and at x, before and after the step on each x, all steps of a chunk side by side."""
     if len(x) != len(y):
         raise InputError(f"x and y: expected as many labels as sampled points, got {len(y)} for {len(x)}")
+    own = next((p.dtype for p in model.parameters()), dtype)
+    gate.outputs(model, x.to(own) if x.is_floating_point() else x)
     device = float64_device(x.device)
     cast = {name: p.detach().to(device, dtype) for name, p in model.named_parameters()}
     cast |= {name: b.to(device, dtype) if b.is_floating_point() else b for name, b in model.named_buffers()}
     trained = {name: cast[name] for name, p in model.named_parameters() if p.requires_grad}
     fixed = {name: value for name, value in cast.items() if name not in trained}
-    x_prime, x = x_prime.to(device, dtype), x.to(device, dtype)
+    # tokens stay whole numbers
+    x_prime, x = (
+        points.to(device, dtype) if points.is_floating_point() else points.to(device) for points in (x_prime, x)
+    )
     y = y.to(device, dtype) if y.is_floating_point() else y.to(device)
 
     def single_loss(weights: dict[str, Tensor], point: Tensor, label: Tensor) -> Tensor:
@@ -266,6 +272,16 @@ def _before_and_after(
         outputs = functional_call(model, moved | fixed, (torch.cat([x_prime, point[None]]),))
         return outputs[:-1], outputs[-1]
 
+    def alone(point: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            weights = {name: w.detach().clone().requires_grad_() for name, w in trained.items()}
+            value = single_loss(weights, point, label)
+            slopes = torch.autograd.grad(value, list(weights.values()), materialize_grads=True)
+        moved = {name: w.detach() - lr * g for (name, w), g in zip(weights.items(), slopes, strict=True)}
+        with torch.no_grad():
+            outputs = functional_call(model, moved | fixed, (torch.cat([x_prime, point[None]]),))
+        return outputs[:-1], outputs[-1]
+
     with torch.no_grad():
         before_prime = functional_call(model, cast, (x_prime,))
         before = functional_call(model, cast, (x,))
@@ -273,8 +289,15 @@ def _before_and_after(
         weights = sum(w.numel() for w in trained.values())
         # gradient and moved copy of the weights, and activations of about 16 numbers for every input number
         chunk = chunk_size(8 * (3 * weights + 16 * (x_prime.numel() + x[0].numel())), len(x), device)
-    pieces = [
-        vmap(after, in_dims=(None, 0, 0))(trained, x[i : i + chunk], y[i : i + chunk]) for i in range(0, len(x), chunk)
-    ]
+    pieces = []
+    for i in range(0, len(x), chunk):
+        points, labels = x[i : i + chunk], y[i : i + chunk]
+        try:
+            pieces.append(vmap(after, in_dims=(None, 0, 0))(trained, points, labels))
+        except (InputError, torch.OutOfMemoryError):
+            raise
+        except Exception:  # the network uses what torch.func.vmap does not know: one point after the other
+            each = [alone(point, label) for point, label in zip(points, labels, strict=True)]
+            pieces.append(tuple(torch.stack(part) for part in zip(*each, strict=True)))
     after_prime = torch.cat([piece[0] for piece in pieces]).transpose(0, 1)
     return (before_prime, after_prime), (before, torch.cat([piece[1] for piece in pieces]))

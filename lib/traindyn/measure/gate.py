@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from traindyn.compute import seeded
 from traindyn.errors import InputError
@@ -14,6 +15,18 @@ from traindyn.errors import InputError
 def plain(X: Tensor) -> Tensor:
     """Return X without history, and outside of inference mode."""
     return X.detach().clone() if X.is_inference() else X.detach()
+
+
+def usable(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a network whose weights autograd may use: itself, or with copies of weights made in inference mode."""
+    if not isinstance(model, nn.Module):
+        return model
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    if not any(t.is_inference() for t in tensors.values()):
+        return model
+    with torch.inference_mode(False):
+        copies = {name: t.clone() for name, t in tensors.items()}
+    return lambda X: functional_call(model, copies, (X,))
 
 
 def outputs(model: Callable[[Tensor], Tensor], X: Tensor, *, alone: bool = True) -> Tensor:
@@ -43,7 +56,8 @@ def outputs(model: Callable[[Tensor], Tensor], X: Tensor, *, alone: bool = True)
         try:
             with seeded(0, X.device) as drawn:
                 f = model(X.clone())
-            if drawn():
+                by_chance = drawn()
+            if by_chance:
                 raise InputError(
                     "model: draws random numbers (dropout in training mode?), so that a measure of it is a matter of "
                     "chance; call model.eval() first"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from traindyn import compute, losses
 from traindyn.errors import InputError, NotFiniteError
+from traindyn.measure import gate
 from traindyn.measure.lanczos import TopEig, top_eig
 from traindyn.measure.ntk import empirical_ntk
 
@@ -31,6 +33,8 @@ def _square(K: Tensor) -> None:
         raise InputError(f"K: expected a square matrix of floating point numbers, got {tuple(K.shape)} {K.dtype}")
     if not torch.isfinite(K).all():
         raise NotFiniteError("K: holds NaN or infinity; has training diverged?")
+    if K.numel() and (K - K.mT).abs().max() > torch.finfo(K.dtype).eps ** 0.5 * K.abs().max():
+        raise InputError("K: is not symmetric; expected the kernel of one set of samples with itself")
 
 
 def top_eigs(K: Tensor, k: int) -> Eigs:
@@ -133,8 +137,13 @@ def batch_critical_lr(
         InputError: as `empirical_ntk` and `critical_lr`; no batch given.
     """
     batches = [torch.as_tensor(batch, device=X.device) for batch in batches]
-    if not batches or min(len(batch) for batch in batches) < 1:
+    if not batches or min(batch.numel() for batch in batches) < 1 or any(batch.dim() != 1 for batch in batches):
         raise InputError("batches: expected at least one batch of at least one index")
+    for batch in batches:
+        if batch.is_floating_point() or batch.dtype == torch.bool:
+            raise InputError(f"batches: expected indices, got {batch.dtype}; of a mask take mask.nonzero().flatten()")
+        if batch.min() < 0 or batch.max() >= len(X):
+            raise InputError(f"batches: indices run from {batch.min()} to {batch.max()}; expected 0 to {len(X) - 1}")
     rates, start = [], 0
     while start < len(batches):
         stop, count = start + 1, len(batches[start])
@@ -304,19 +313,21 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
     Raises:
         InputError: no trainable parameter, or NaN.
     """
-    leaves = _trainable(model)
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no second derivative
-        f = model(X)
+    leaves, X = _trainable(model), gate.plain(X)
+    gate.outputs(model, X)
+    with _differentiable():
+        f = model(X.clone())
         dual = torch.zeros_like(f, requires_grad=True)
         # J^T v as a linear function of v: its own transpose applied to u is J u
         pulled = torch.autograd.grad(f, leaves, dual, create_graph=True, materialize_grads=True)
 
     def product(v: Tensor) -> Tensor:
         u = torch.autograd.grad(f, leaves, v.view_as(f), retain_graph=True, materialize_grads=True)
-        return torch.autograd.grad(pulled, dual, u, retain_graph=True)[0].flatten()
+        return _second(lambda: torch.autograd.grad(pulled, dual, u, retain_graph=True))[0].flatten()
 
     start = torch.randn(f.numel(), generator=compute.generator(seed, "lanczos"), dtype=torch.float64).to(f)
-    return top_eig(product, start, tol, most)
+    with torch.inference_mode(False):
+        return top_eig(product, start, tol, most)
 
 
 def hessian_top_eig(
@@ -348,9 +359,11 @@ def hessian_top_eig(
     Raises:
         InputError: no trainable parameter, shapes that do not fit, or NaN.
     """
-    leaves = _trainable(model)
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        grads = torch.autograd.grad(losses.value(loss, model(X), y), leaves, create_graph=True, materialize_grads=True)
+    leaves, X, y = _trainable(model), gate.plain(X), gate.plain(y)
+    gate.outputs(model, X, alone=False)
+    with _differentiable():
+        value = losses.value(loss, model(X.clone()), y)
+        grads = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
     gradient = torch.cat([g.detach().flatten() for g in grads])
     sizes = [leaf.numel() for leaf in leaves]
 
@@ -360,18 +373,40 @@ def hessian_top_eig(
         if not attached:
             return torch.zeros_like(v)
         outputs, directions = zip(*attached, strict=True)
-        H = torch.autograd.grad(outputs, leaves, directions, retain_graph=True, materialize_grads=True)
+        H = _second(lambda: torch.autograd.grad(outputs, leaves, directions, retain_graph=True, materialize_grads=True))
         return torch.cat([h.flatten() for h in H])
 
     noise = torch.randn(len(gradient), generator=compute.generator(seed, "lanczos")).to(gradient)
     noise, length = noise / noise.norm(), gradient.norm()
     start = noise + gradient / length if length > 0 else noise
     # few weights: the two may be opposite and cancel
-    return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
+    with torch.inference_mode(False):
+        return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Let derivatives be taken twice, whatever mode the caller is in."""
+    # the fused attentions have no second derivative
+    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def _second(derivative: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Return a second derivative, or say in one line that torch has none."""
+    try:
+        return derivative()
+    except NotImplementedError as error:
+        said = str(error).strip().splitlines()[0][:120]
+        raise InputError(f"model: an operation in it has no second derivative in torch ({said})") from error
 
 
 def _trainable(model: nn.Module) -> list[Tensor]:
     leaves = [p for p in model.parameters() if p.requires_grad]
     if not leaves:
         raise InputError("model: has no trainable parameter (all requires_grad are False)")
+    if any(p.is_inference() for p in leaves):
+        raise InputError(
+            "model: its weights were made in inference mode, which has no gradients; build it outside of it"
+        )
     return leaves
