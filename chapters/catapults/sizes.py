@@ -11,6 +11,11 @@ class Repetitions(Experiment):
     seeds: int = Field(gt=0, description="independent repetitions")
 
 
+class Match(Repetitions):
+    below: PositiveFloat = Field(description="a rate below the critical one, in units of n / ||K(0)||")
+    between: PositiveFloat = Field(description="a rate between that one and the one that decides, same unit")
+
+
 class Readings(Experiment):
     """What the chapter calls a spike, an excursion, trained: definitions that its readings of runs share."""
 
@@ -151,7 +156,7 @@ class SgdRank2(Stochastic, Fcn, Rank2):
 
 
 class SgdTorch(Stochastic, Torch, Images):
-    pass
+    fast: PositiveFloat = Field(description="a second rate, in units of n / ||K(0)||")
 
 
 class SgdMyrtle(Stochastic, Myrtle, Images):
@@ -273,7 +278,7 @@ class WatchImages(Watch):
 
 SIZES = {
     "runs": Repetitions,
-    "match": Repetitions,
+    "match": Match,
     "readings": Readings,
     "by-hand": FcnRank2,
     "exact": Exact,
