@@ -20,7 +20,7 @@ export IPYTHONDIR := $(CURDIR)/ipython
 # with it, figures would silently vanish from every notebook
 unexport MPLBACKEND
 
-.PHONY: help setup book test test-long verify lint unit chapters site bench refs lab clean
+.PHONY: help setup book test test-long test-lowest verify lint unit chapters site bench refs lab clean
 
 help:
 	@echo "make book       execute every chapter and build the pages (PRESET=smoke|laptop|paper)"
@@ -29,17 +29,18 @@ help:
 	@echo "make lab        open the chapters in JupyterLab"
 	@echo "make verify     laptop runs; fails if one verdict is not the recorded one"
 	@echo "make test-long  the tests that take minutes      make bench  benchmarks"
+	@echo "make test-lowest  the tests with the lowest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "make refs       rewrite chapters/*/expected.txt  make clean  remove what was built"
 
 setup: .venv/.installed
 ifdef TORCH_INDEX
 	@if [ "$$(cat .venv/.torch-index)" != '$(TORCH_INDEX)' ]; then \
-	  $(BIN)/python -m pip uninstall -q -y torch && $(INSTALL) -e '.[data,dev]' && echo '$(TORCH_INDEX)' > .venv/.torch-index; fi
+	  $(BIN)/python -m pip uninstall -q -y torch && $(INSTALL) -e '.[book,data,dev]' && echo '$(TORCH_INDEX)' > .venv/.torch-index; fi
 endif
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) -e '.[data,dev]'
+	$(INSTALL) -e '.[book,data,dev]'
 	echo '$(TORCH_INDEX)' > .venv/.torch-index
 	touch $@
 
@@ -54,7 +55,8 @@ lint: setup
 	$(BIN)/python tests/lint_notebooks.py
 
 unit: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
+	$(BIN)/python -m pytest -rs -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
+	$(BIN)/python -m pytest --doctest-modules lib
 
 # every chapter at the smoke preset, its verdict cell compared with chapters/*/expected.txt
 chapters: setup
@@ -68,6 +70,15 @@ site: setup
 test-long: setup
 	$(BIN)/python -m pytest -n $(JOBS) -m long tests
 
+# what a library of old packages makes of it: direct dependencies at their lower bounds, the rest as pip resolves it
+test-lowest: setup
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	mkdir -p _build
+	$(BIN)/python tests/lowest.py > _build/lowest.txt
+	.venv-lowest/bin/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	  -c _build/lowest.txt -e '.[book,data,dev]'
+	.venv-lowest/bin/python -m pytest -rs -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
+
 verify: setup
 	$(BIN)/traindyn verify --preset $(PRESET)
 
@@ -78,7 +89,7 @@ refs: setup
 	$(BIN)/traindyn nbval --update
 
 lab: setup
-	$(INSTALL) -e '.[data,dev,lab]'
+	$(INSTALL) -e '.[book,data,dev,lab]'
 	$(BIN)/jupyter lab --notebook-dir chapters
 
 clean:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -43,12 +45,61 @@ def test_every_direct_dependency_has_a_range_and_a_pin_inside_it(text):
     assert Version(PINS[canonical(requirement.name)]) in requirement.specifier
 
 
+def needed_by(texts: list[str]) -> set[str]:
+    """Return the names of everything that requirements bring along, as far as it is installed here."""
+    found: set[str] = set()
+    waiting = [Requirement(text) for text in texts]
+    while waiting:
+        requirement = waiting.pop()
+        for extra in requirement.extras or {""}:
+            name = canonical(requirement.name)
+            if f"{name}[{extra}]" in found:
+                continue
+            found.add(f"{name}[{extra}]")
+            try:
+                below = metadata.requires(name) or []
+            except metadata.PackageNotFoundError:
+                continue
+            for one in map(Requirement, below):
+                if one.marker is None or one.marker.evaluate({"extra": extra}):
+                    waiting.append(one)
+    return {name.split("[")[0] for name in found}
+
+
+@pytest.mark.parametrize("extra", ["", *EXTRAS])
+def test_constraints_pin_everything_that_an_extra_brings(extra):
+    names = needed_by([*PROJECT["dependencies"], *EXTRAS.get(extra, [])])
+    assert not names - set(PINS), "run pip freeze in a fresh environment and add these"
+
+
+def test_the_makefile_and_the_environment_ask_for_the_extras_that_they_use():
+    makefile = (ROOT / "Makefile").read_text()
+    asked = [set(found.split(",")) for found in re.findall(r"-e '\.\[([a-z,]+)\]'", makefile)]
+    assert len(asked) == 4 and all({"book", "data", "dev"} <= extras <= set(EXTRAS) for extras in asked)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_library_alone_asks_for_no_notebook_page_or_data_package():
+    names = {canonical(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert not names & {canonical(Requirement(text).name) for extra in EXTRAS.values() for text in extra}
+    assert not {"jupyter-book", "papermill", "ipykernel", "scikit-learn", "mlxtend", "datasets", "nbval"} & names
+
+
+def test_the_lowest_versions_are_the_lower_bounds():
+    spec = importlib.util.spec_from_file_location("lowest", ROOT / "tests" / "lowest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.lowest("torch>=2.4,<3") == "torch==2.4"
+    with pytest.raises(ValueError, match="lower bound"):
+        module.lowest("torch<3")
+
+
 def test_the_conda_environment_installs_through_the_same_files():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *_, pip = environment["dependencies"]
     assert pip["pip"][0] == "-c constraints.txt"
     extras = re.fullmatch(r"-e \.\[(.*)\]", pip["pip"][1]).group(1).split(",")
-    assert set(extras) <= set(EXTRAS)
+    assert set(extras) == set(EXTRAS)
 
 
 def test_the_version_is_one():

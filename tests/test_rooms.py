@@ -10,7 +10,19 @@ import pytest
 import traindyn
 
 PACKAGE = Path(traindyn.__file__).parent
-GROUND = {"compute", "errors", "evidence", "files", "layers", "losses", "parameters", "presets", "sizes"}
+GROUND = {
+    "compute",
+    "errors",
+    "evidence",
+    "files",
+    "forward_pass",
+    "layers",
+    "losses",
+    "parameters",
+    "presets",
+    "sizes",
+    "used",
+}
 MAY_IMPORT = {
     "learn": GROUND | {"learn"},
     "measure": GROUND | {"measure"},

@@ -96,6 +96,14 @@ def test_what_a_person_types_becomes_a_value(key, text, value):
     assert found == value and getattr(sizes.checked(Fcn, GOOD | {key: found}, "fcn", WHERE), key) == value
 
 
+def test_a_range_that_does_not_fit_its_type_is_told_by_class():
+    class Names(Experiment):
+        data: list[str] = Field(gt=0)
+
+    with pytest.raises(InputError, match="class Names: Unable to apply constraint 'gt'"):
+        sizes.checked(Names, {"data": ["digits"]}, "names", WHERE)
+
+
 def test_annotations_inside_lists_are_spelt_out():
     class Pairs(Experiment):
         pairs: list[Annotated[float, Field(gt=0, lt=1)]]

@@ -4,11 +4,23 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from traindyn.sizes import Experiment, Scale
+from traindyn.sizes import Definition, Experiment, Scale
 
 
 class Repetitions(Experiment):
     seeds: int = Field(gt=0, description="independent repetitions")
+
+
+class ByHand(Experiment):
+    d: int = Field(gt=0, description="inputs")
+    m: int = Field(gt=0, description="teacher's hidden units")
+    n: int = Field(gt=0, description="student's hidden units")
+    outputs: int = Field(gt=0, description="outputs")
+    samples: int = Field(gt=0, description="samples")
+    batch: int = Field(gt=0, description="samples of a batch")
+    lr: float = Field(gt=0, description="learning rate")
+    std: float = Field(gt=0, description="standard deviation of the initial weights")
+    steps: int = Field(gt=0, description="updates")
 
 
 # checks of statements
@@ -36,6 +48,7 @@ class Interpolation(Experiment):
     large: int = Field(gt=0, description="hidden units of the large student")
     sgd_steps: int = Field(gt=0, description="updates of SGD")
     sgd_lr: float = Field(gt=0, description="its learning rate")
+    flat: Definition[float] = Field(gt=0, description="largest entry of a gradient that counts as zero")
 
 
 class Observers(Experiment):
@@ -70,6 +83,9 @@ class Trained(Repetitions):
     late_lr: float = Field(gt=0, description="learning rate of the second half")
     steps: Scale[int] = Field(gt=0, description="updates")
     std: float = Field(gt=0, description="standard deviation of the initial weights")
+    matched: Definition[float] = Field(gt=0, lt=1, description="correlation from which a student is matched")
+    loose: Definition[float] = Field(gt=0, lt=1, description="cosine below which a student is unaligned")
+    aligned: Definition[float] = Field(gt=0, lt=1, description="cosine above which a student is aligned")
 
 
 class Relus(Experiment):
@@ -85,18 +101,19 @@ class Misalignment(Experiment):
     samples: int = Field(gt=0, description="inputs drawn")
 
 
-class Recovery(Experiment):
+class Recovery(Repetitions):
     shapes: list[list[PositiveInt]] = Field(min_length=1, description="pairs of inputs and teachers")
     angles: list[PositiveFloat] = Field(min_length=1, description="radians")
     samples: int = Field(gt=0, description="inputs drawn")
 
 
-class Expected(Experiment):
+class Expected(Repetitions):
     laws: list[str] = Field(min_length=1, description="normal, sphere, student_t")
     dims: list[PositiveInt] = Field(min_length=1, description="inputs")
     norms: list[list[PositiveFloat]] = Field(min_length=1, description="pairs of norms")
     angles: list[PositiveFloat] = Field(min_length=1, description="radians")
     samples: int = Field(gt=0, description="inputs drawn")
+    inner: Definition[float] = Field(gt=0, description="angle below which directions are compared, radians")
 
 
 class Between(Repetitions):
@@ -134,14 +151,16 @@ class Common(Experiment):
     step: float = Field(gt=0, description="step of the integrator")
     time: float = Field(gt=0, description="length of the flow")
     norms: list[PositiveFloat] = Field(min_length=1, description="initial norms")
+    small: Definition[float] = Field(gt=0, description="largest initial norm that counts as small")
 
 
-class Breaking(Experiment):
+class Breaking(Repetitions):
     nodes: int = Field(gt=1, description="students")
     d: int = Field(gt=0, description="inputs")
     step: float = Field(gt=0, description="step of the integrator")
     eps: list[PositiveFloat] = Field(min_length=1, description="strengths of the favoured node")
     norms: list[PositiveFloat] = Field(min_length=1, description="initial norms")
+    small: Definition[float] = Field(gt=0, description="largest initial norm that counts as small")
 
 
 class Slow(Experiment):
@@ -151,7 +170,7 @@ class Slow(Experiment):
 # training
 
 
-class Sweep(Experiment):
+class Students(Experiment):
     optimizer: Literal["sgd"] = "sgd"
     d: Scale[int] = Field(gt=0, description="inputs")
     m: int = Field(gt=0, description="teacher's hidden units")
@@ -161,14 +180,21 @@ class Sweep(Experiment):
     epochs: Scale[int] = Field(gt=0, description="epochs of training")
     epoch: Scale[int] = Field(gt=0, description="updates of an epoch")
     factors: Scale[list[PositiveInt]] = Field(min_length=1, description="student's hidden units over the teacher's")
+    matched: Definition[float] = Field(gt=0, lt=1, description="correlation above which a node is matched")
 
 
-class Figure3(Sweep):
+class Sweep(Students):
+    aligned: Definition[float] = Field(gt=0, lt=1, description="correlation above which a student follows a teacher")
+
+
+class Figure3(Students):
     seeds: int = Field(gt=0, description="independent repetitions")
     p: Scale[list[NonNegativeFloat]] = Field(min_length=1, description="decays of the teacher's strength")
+    loose: Definition[float] = Field(gt=0, lt=1, description="correlation below which a node is loose")
+    high: Definition[float] = Field(gt=0, description="fan-out of the corner, in units of the matched median")
 
 
-class Figure4(Sweep):
+class Figure4(Students):
     seeds: int = Field(gt=0, description="independent repetitions")
     p: float = Field(ge=0, description="decay of the teacher's strength")
 
@@ -197,6 +223,7 @@ class Sgd(Repetitions):
     batch: int = Field(gt=0, description="samples of a batch")
     lr: float = Field(gt=0, description="learning rate")
     steps: Scale[int] = Field(gt=0, description="updates")
+    matched: Definition[float] = Field(gt=0, lt=1, description="correlation above which a node is matched")
 
 
 class Plane(Sgd):
@@ -204,6 +231,7 @@ class Plane(Sgd):
     m: Literal[2] = Field(2, description="teacher's hidden units")
     outputs: int = Field(gt=0, description="outputs")
     n: int = Field(gt=0, description="students")
+    covered: Definition[float] = Field(gt=0, lt=1, description="correlation above which a teacher is covered")
     std: float = Field(gt=0, description="standard deviation of the initial weights")
 
 
@@ -227,6 +255,9 @@ class Deep(Repetitions):
 
 class DeepWide(Deep):
     factor: int = Field(gt=0, description="student's hidden units over the teacher's")
+    crossing: Definition[float] = Field(gt=0, lt=1, description="mean best correlation from which a layer is learned")
+    loose: Definition[float] = Field(gt=0, lt=1, description="correlation below which a node is loose")
+    matched: Definition[float] = Field(gt=0, lt=1, description="correlation above which a node is matched")
 
 
 class Deeper(Deep):
@@ -270,6 +301,7 @@ class Outputs(Sgd):
 
 
 SIZES = {
+    "hand": ByHand,
     "theory": Repetitions,
     "rule": Widths,
     "pieces": Pieces,

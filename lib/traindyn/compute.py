@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -105,10 +106,18 @@ def seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
             generator.set_state(state)
 
 
-def strict_float32() -> None:
-    """Make float32 mean float32: no TF32 in matrix products or convolutions on CUDA."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+@contextmanager
+def strict_float32() -> Iterator[None]:
+    """Within the block float32 means float32: no TF32 in matrix products or convolutions on CUDA."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def float64_device(device: torch.device | str) -> torch.device:
@@ -122,9 +131,18 @@ def memory_budget(device: torch.device | str = "cpu") -> int:
 
     A quarter of what is free there at the moment, at most 2 GiB on a CPU; the environment variable
     `TRAINDYN_MEMORY` (in MiB) overrides it.
+
+    Raises:
+        InputError: `TRAINDYN_MEMORY` is not a number above 0.
     """
     if limit := os.environ.get("TRAINDYN_MEMORY"):
-        return int(float(limit) * 2**20)
+        try:
+            mebibytes = float(limit)
+        except ValueError:
+            mebibytes = math.nan
+        if not 0 < mebibytes < math.inf:
+            raise InputError(f"TRAINDYN_MEMORY: expected a number of MiB above 0, such as 2048, got '{limit}'")
+        return int(mebibytes * 2**20)
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from types import ModuleType
+
+# the modules that come with an extra of the distribution, by the first word of their name
+EXTRAS = {
+    **dict.fromkeys(
+        ("IPython", "bs4", "ipykernel", "jupyter_client", "jupytext", "myst_nb", "nbclient", "nbformat", "papermill"),
+        "book",
+    ),
+    **dict.fromkeys(("PIL", "datasets", "mlxtend", "sklearn"), "data"),
+    **dict.fromkeys(("nbval", "pytest", "hypothesis", "playwright"), "dev"),
+}
 
 
 class InputError(ValueError):
@@ -38,3 +50,27 @@ def choose(what: str, name: str, known: Iterable[str]) -> str:
 
 class NotFiniteError(InputError):
     """A number overflowed or is not one: where a run has diverged that is an outcome, elsewhere a mistake."""
+
+
+def lacking(module: str, what: str = "this") -> InputError:
+    """Return the error for a module that is not installed: which extra of the distribution brings it."""
+    extra = EXTRAS.get(module.split(".")[0])
+    if extra is None:
+        return InputError(f"{what} needs the package '{module}', which is not installed")
+    return InputError(f"{what} needs the extra [{extra}] ({module} is missing): pip install -e '.[{extra}]'")
+
+
+def import_extra(module: str, what: str = "this") -> ModuleType:
+    """Import a module that comes with an extra, and return it.
+
+    Args:
+        module: its full name.
+        what: what needs it, for the message ("data set 'digits'").
+
+    Raises:
+        InputError: it is not installed; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise lacking(error.name or module, what) from None

@@ -1,13 +1,13 @@
-"""Files that are complete or absent: atomic writes, checksums, content keys, and setting a corrupt file aside."""
+"""Files that are complete or absent: atomic writes, locks, checksums, content keys, setting a corrupt file aside."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,76 @@ import numpy as np
 from traindyn.errors import InputError
 
 
+def checkout() -> Path | None:
+    """Return the project's folder ($TRAINDYN_ROOT, or two above the package), or None if there is no checkout."""
+    root = Path(os.environ.get("TRAINDYN_ROOT") or Path(__file__).resolve().parents[2])
+    return root if (root / "chapters").is_dir() else None
+
+
 def project_root() -> Path:
     """Return the folder that holds `chapters/`, `book/` and `data/`: two above the package, or $TRAINDYN_ROOT.
 
     Raises:
         InputError: there is no `chapters/` folder there (the library was installed without its book).
     """
-    root = Path(os.environ.get("TRAINDYN_ROOT") or Path(__file__).resolve().parents[2])
-    if not (root / "chapters").is_dir():
+    if (root := checkout()) is None:
+        place = os.environ.get("TRAINDYN_ROOT") or Path(__file__).resolve().parents[2]
         raise InputError(
-            f"no chapters/ folder under {root}; expected a checkout of the book: install with pip install -e . "
+            f"no chapters/ folder under {place}; expected a checkout of the book: install with pip install -e . "
             "or set TRAINDYN_ROOT"
         )
     return root
 
 
-@contextmanager
+@contextlib.contextmanager
+def locked(path: str | Path, doing: str) -> Iterator[None]:
+    """Hold a lock file while the block runs; the system lets go of it when the process ends, however it ends.
+
+    Two processes never hold the same lock. The file names its holder and is removed at the end. Where the system has
+    no such locks (Windows), nothing is held.
+
+    Args:
+        path: the lock file; its folder is made.
+        doing: what the holder does, for the message ("building the book at preset smoke").
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    path = Path(path)
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
+        except FileNotFoundError:  # another process has just taken its empty folder away
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read().strip() or "?"
+            handle.close()
+            raise InputError(f"another process ({holder}) is {doing}; wait until it has ended") from None
+        # the one before may have removed the file between our two calls: then what we hold is no longer the lock
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle.fileno()), os.stat(path)):
+                break
+        handle.close()
+    try:
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()}")
+        handle.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        handle.close()
+
+
+@contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` if the block ends well, else remove it."""
     path = Path(path)
@@ -90,18 +144,23 @@ def sha256_array(array: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def content_key(paths: Iterable[Path], *extra: Any) -> str:
+def content_key(named: Mapping[str, Path], *extra: Any) -> str:
     """Return a hexadecimal key that changes when a file's name or bytes, or one of `extra`, changes.
 
     Args:
-        paths: files; the order does not matter.
+        named: {name: file}; the name is what stands in the key, so give a path relative to what may be moved.
         extra: values that have a JSON form.
     """
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(f"{path.name}\0{sha256_file(path)}\0".encode())
+    for name, path in sorted(named.items()):
+        digest.update(f"{name}\0{sha256_file(path)}\0".encode())
     digest.update(json.dumps(extra, sort_keys=True, default=str).encode())
     return digest.hexdigest()
+
+
+def relative(paths: Iterable[Path], folder: Path, prefix: str = "") -> dict[str, Path]:
+    """Return {prefix + path relative to `folder`, with slashes: path} of those paths that are files."""
+    return {prefix + path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
 
 
 def set_aside(path: Path) -> Path:

@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jupytext
-
 from traindyn import presets, sizes
-from traindyn.errors import InputError, choose, nearest
+from traindyn.errors import InputError, choose, import_extra, nearest
 from traindyn.files import project_root
 from traindyn.presets import PRESETS, Preset
 
@@ -125,7 +123,7 @@ def declared(path: str | Path) -> dict[str, Parameter]:
             whose default fits its type and range.
     """
     path = Path(path)
-    cells = [cell for cell in jupytext.read(path).cells if is_parameters(cell)]
+    cells = [cell for cell in import_extra("jupytext", "reading a chapter").read(path).cells if is_parameters(cell)]
     if len(cells) != 1:
         raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters'; expected one")
     text = cells[0].source
@@ -190,8 +188,21 @@ def with_values(cell: str, values: Mapping[str, Any]) -> str:
 
 
 def models(chapter: str) -> dict[str, type[sizes.Experiment]]:
-    """Return the experiments that a chapter's `sizes.py` declares: {name: class of its sizes}."""
-    return sizes.models(source(chapter).parent)
+    """Return the experiments that a chapter's `sizes.py` declares: {name: class of its sizes}.
+
+    A chapter without that file, a draft say, has classes guessed from its presets.
+    """
+    folder = source(chapter).parent
+    if found := sizes.models(folder):
+        return found
+    raw = presets.read(folder / "presets.yaml")
+    return sizes.inferred(
+        {
+            name: {**raw["base"].get(name, {}), **(values or {})}
+            for name, values in (raw[preset].get("sizes") or {}).items()
+        }
+        for preset in PRESETS
+    )
 
 
 def load_presets(chapter: str) -> dict[str, Preset]:

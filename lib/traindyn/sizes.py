@@ -19,7 +19,7 @@ import contextlib
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import annotated_types
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from traindyn.errors import InputError, choose, nearest
@@ -92,6 +92,32 @@ def _load(path: Path, *state: int) -> dict[str, type[Experiment]]:
     return found
 
 
+def inferred(presets: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, type[Experiment]]:
+    """Return classes for a chapter without `sizes.py`, guessed from its values: their types, and positive if all are.
+
+    Args:
+        presets: {experiment: {key: value}} of each preset.
+    """
+    values: dict[str, dict[str, list[Any]]] = {}
+    for preset in presets:
+        for experiment, sizes in preset.items():
+            for key, value in sizes.items():
+                values.setdefault(experiment, {}).setdefault(key, []).append(value)
+    return {
+        experiment: create_model(
+            experiment, __base__=Experiment, **{key: _guessed(found) for key, found in fields.items()}
+        )
+        for experiment, fields in values.items()
+    }
+
+
+def _guessed(values: list[Any]) -> Any:
+    kinds = {type(value) for value in values if value is not None}
+    kind = float if kinds == {int, float} else next(iter(kinds), str) if len(kinds) < 2 else Any
+    positive = kind in (int, float) and all(value is None or value > 0 for value in values)
+    return (kind | None if None in values and kind is not Any else kind, Field(gt=0) if positive else ...)
+
+
 def marked(model: type[Experiment], mark: Mark) -> list[str]:
     """Return the names of the fields that carry a mark."""
     return [name for name, info in model.model_fields.items() if mark in info.metadata]
@@ -119,6 +145,8 @@ def checked(model: type[Experiment], values: Mapping[str, Any], name: str, where
         return model.model_validate(dict(values))
     except ValidationError as error:
         raise InputError(_line(model, error.errors(), name, where)) from error
+    except TypeError as error:  # a range that does not fit its type
+        raise InputError(f"sizes.py, class {model.__name__}: {error}") from error
 
 
 def check_one(model: type[Experiment], key: str, value: Any, name: str, where: str) -> None:

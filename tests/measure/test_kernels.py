@@ -1,7 +1,9 @@
 """Infinite-width kernels against closed forms, Monte Carlo, quadrature and wide finite networks."""
 
+import itertools
 import math
 
+import mpmath as mp
 import pytest
 import torch
 from torch.func import functional_call, jacrev, vmap
@@ -10,6 +12,7 @@ from traindyn.compute import generator
 from traindyn.errors import InputError
 from traindyn.learn.models import FCN
 from traindyn.measure import kernels
+from traindyn.measure.random_features import random_features
 
 torch_double = {"dtype": torch.float64}
 
@@ -173,7 +176,7 @@ def test_random_features_tend_to_the_limit(train, directions):
         W = torch.randn(10_000, 4, generator=draw, **torch_double)
         W = 0.5 * (torch.nn.functional.normalize(W, dim=1) if directions == "sphere" else W)
         outer = 2 * torch.rand(len(W), generator=draw, **torch_double)  # E a^2 = 4/3
-        batches.append(kernels.random_features(X, X2, weights=W, outer=outer, train=train))
+        batches.append(random_features(X, X2, weights=W, outer=outer, train=train))
     finite = torch.stack(batches)
     limit = kernels.two_layer_relu(X, X2, train=train, directions=directions, weight_std=0.5, outer_square=4 / 3)
     # 5 standard errors of the mean of 20 batches; the floor covers entries that no feature reaches
@@ -189,8 +192,8 @@ def test_random_features_are_the_networks_tangent_kernel(activation):
     K = finite_ntk(model, X)
     features = {"weights": first.weight.detach(), "outer": second.weight.detach()[0], "activation": activation}
     Y = X / math.sqrt(3)
-    torch.testing.assert_close(kernels.random_features(Y, train="both", **features), K, rtol=1e-12, atol=1e-13)
-    chunks = kernels.random_features(Y, train="both", chunk=7, **features)
+    torch.testing.assert_close(random_features(Y, train="both", **features), K, rtol=1e-12, atol=1e-13)
+    chunks = random_features(Y, train="both", chunk=7, **features)
     torch.testing.assert_close(chunks, K, rtol=1e-12, atol=1e-13)
 
 
@@ -200,7 +203,7 @@ def test_erf_features_against_the_closed_form():
     W = torch.randn(200_000, 3, generator=generator(5, "w"), **torch_double)
     norm = (1 + 2 * X.square().sum(1)).sqrt()
     closed = 2 / math.pi * (2 * X @ X.T / norm[:, None] / norm).asin()
-    assert (kernels.random_features(X, weights=W, activation="erf") - closed).abs().max() < 5 / math.sqrt(len(W))
+    assert (random_features(X, weights=W, activation="erf") - closed).abs().max() < 5 / math.sqrt(len(W))
 
 
 def test_float32_follows_the_input():
@@ -228,4 +231,62 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="train"):
         kernels.two_layer_relu(X, train="secnd")
     with pytest.raises(InputError, match="outer"):
-        kernels.random_features(X, weights=X, outer=X)
+        random_features(X, weights=X, outer=X)
+
+
+def exact_limits(X, depth, s, beta):
+    """The recursion with 60 digits: (NNGP, NTK); biases have variance `beta` and train if it is > 0."""
+    mp.mp.dps = 60
+    rows = [[mp.mpf(float(v)) for v in x] for x in X]
+    n, trained = len(rows), mp.mpf(beta > 0)
+    inner = [[mp.fdot(x, y) / len(x) for y in rows] for x in rows]
+    S = [[s**2 * v + beta for v in row] for row in inner]
+    T = [[v + trained for v in row] for row in inner]
+    for _ in range(depth - 1):
+        S, T, old, tangent = [row[:] for row in S], [row[:] for row in T], S, T
+        for i, j in itertools.product(range(n), repeat=2):
+            root = mp.sqrt(old[i][i] * old[j][j])
+            cosine = max(mp.mpf(-1), min(mp.mpf(1), old[i][j] / root)) if root else mp.mpf(0)
+            angle = mp.acos(cosine)
+            relu = root * (mp.sin(angle) + (mp.pi - angle) * cosine) / (2 * mp.pi)
+            S[i][j] = s**2 * relu + beta
+            T[i][j] = relu + trained + s**2 * tangent[i][j] * (mp.pi - angle) / (2 * mp.pi)
+    return S, T
+
+
+POINTS = {
+    "opposite": [[1.0, 2.0], [-1.0, -2.0], [0.5, 1.0]],
+    "nearly opposite": [[1.0, 2.0], [-1.0, -2.0 + 1e-6], [2.0, 4.0 - 1e-6]],
+    "zero": [[0.0, 0.0], [1.0, -1.0], [-1.0, 1.0]],
+    "grid": [[-1.0], [-0.5], [0.0], [0.5], [1.0]],
+    "tiny and huge": [[3e-15, 1e-15], [-2e12, 1e12], [2e12, -1e12], [1.0, 1.0]],
+}
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.3])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 2e-14), (torch.float32, 3e-6)])
+def test_degenerate_points_against_sixty_digits(name, depth, beta, dtype, tolerance):
+    X = torch.tensor(POINTS[name], dtype=dtype)
+    s = math.sqrt(beta) if beta else 1.5
+    law = "normal" if beta else False
+    for found, exact in zip(
+        (f(X, depth=depth, init_std=s, bias=law, output_bias=law) for f in (kernels.relu_nngp, kernels.relu_ntk)),
+        exact_limits(X, depth, mp.mpf(s), mp.mpf(s) ** 2 if beta else mp.mpf(0)),
+        strict=True,
+    ):
+        scale = [mp.sqrt(exact[i][i]) for i in range(len(X))]
+        for i, j in itertools.product(range(len(X)), repeat=2):
+            error = abs(mp.mpf(found[i, j].item()) - exact[i][j])
+            # relative to the diagonal: an entry between nearly opposite points is a small difference
+            assert error <= tolerance * scale[i] * scale[j], (i, j, found[i, j].item(), float(exact[i][j]))
+
+
+def test_inputs_that_leave_the_range_are_refused():
+    X = torch.tensor([[1e30, 0.0], [0.0, 1.0]])
+    with pytest.raises(InputError, match="overflows torch.float32"):
+        kernels.relu_ntk(X, depth=3)
+    assert kernels.relu_ntk(X.double(), depth=3).isfinite().all()
+    with pytest.raises(InputError, match="finite"):
+        kernels.relu_nngp(torch.tensor([[math.nan, 0.0]]), depth=2)

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from traindyn import files
 from traindyn.errors import InputError
-from traindyn.run import book
+from traindyn.run import book, cli
 
 
 def test_a_chapter_in_the_contents_that_is_not_there_is_an_error(toy_book, monkeypatch, tmp_path):
@@ -28,6 +29,30 @@ def test_a_failing_chapter_stops_the_book_and_is_named(bare_book, capfd):
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr and "the book was not built: bare failed" in done.stderr
     assert not (root / "_build" / "smoke").exists()
+
+
+def test_two_books_at_one_preset_at_once_one_is_told(bare_book, capsys):
+    root = bare_book()
+    (root / "_toc.yml").write_text("chapters:\n  - file: chapters/bare/bare\n")
+    (root / "_build").mkdir()
+    other = (
+        "import sys, time\nfrom traindyn import files\n"
+        "with files.locked(sys.argv[1], 'making the book'):\n print('held', flush=True)\n time.sleep(600)"
+    )
+    lock = root / "_build" / ".book-smoke.lock"
+    process = subprocess.Popen([sys.executable, "-c", other, str(lock)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        assert cli.main(["book", "--preset", "smoke"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"process {process.pid}" in said and "preset smoke" in said
+    finally:
+        process.kill()
+        process.communicate()
+    assert lock.exists()  # of a dead process: the next one takes it
+    with files.locked(lock, "making the book"):
+        pass
+    assert list((root / "_build").iterdir()) == []
 
 
 def test_the_toy_book_is_built_whole_and_again_without_executing(toy_book, capsys, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from traindyn import parameters
+from traindyn.report import provenance
 from traindyn.run import cli, execute
 
 WAIT = "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(600)"
@@ -54,19 +58,138 @@ def test_the_key_sees_what_changes_a_run_and_nothing_else(bare_book, monkeypatch
     bare_book("x = 1", prose="Other words.")
     assert key() == first
     (folder / "claims.yaml").write_text("- {id: bare.a, parts: [{name: p, statement: s}]}\n")
-    with_claim = key()
-    assert with_claim != first
-    (folder / "claims.yaml").write_text(
-        "- {id: bare.a, parts: [{name: p, statement: s}], expect: {smoke: holds}, states: words}\n"
-    )
-    assert key() == with_claim
+    assert key() == first  # criteria are applied to a finished run
     assert len({key(), key("seed=2"), key("fig-1.width=9")}) == 3
     bare_book("x = 2")
-    assert key() != with_claim
+    assert key() != first
     before = key()
     (book / "MANIFEST.toml").write_text('[[dataset]]\nname = "set"\nfile = "set.npz"\nsha256 = "0"\n')
     monkeypatch.setenv("TRAINDYN_DATA", str(book))
     assert key() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TRAINDYN_PERTURB", "1e-10"), ("TRAINDYN_MEMORY", "100"), ("TRAINDYN_ANYTHING", "1"), ("MKL_CBWR", "COMPATIBLE")],
+)
+def test_a_variable_that_changes_numbers_is_in_the_key_and_in_the_provenance(bare_book, monkeypatch, name, value):
+    bare_book()
+    resolved = parameters.resolve("bare", "smoke")
+    before = execute.run_key(resolved)
+    monkeypatch.setenv(name, value)
+    assert execute.run_key(resolved) != before
+    assert provenance.environment()[name] == value
+
+
+def test_the_key_sees_python_the_packages_and_the_device(bare_book, monkeypatch):
+    bare_book()
+    resolved = parameters.resolve("bare", "smoke")
+    keys = {execute.run_key(resolved)}
+    assert {"python", "torch", "scipy", "mlxtend", "pillow", "pyarrow"} <= set(provenance.versions())
+    monkeypatch.setattr(provenance, "device_name", lambda device: "another GPU")
+    keys.add(execute.run_key(resolved))
+    for name in provenance.versions():
+        with monkeypatch.context() as patch:
+            found = provenance.versions() | {name: "0"}
+            patch.setattr(provenance, "versions", lambda found=found: found)
+            keys.add(execute.run_key(resolved))
+    assert len(keys) == 2 + len(provenance.versions())
+
+
+def test_the_key_holds_the_sources_that_a_chapter_can_reach():
+    names = set(execute._library("catapults"))
+    assert {"traindyn/compute.py", "traindyn/report/plots.py", "traindyn/report/chapter.py"} <= names
+    assert {"traindyn/run/notebook.py", "traindyn/run/execute.py", "traindyn/studies/catapults/gd.py"} <= names
+    rooms = {name.split("/")[1] for name in names}
+    assert {"learn", "measure"} <= rooms
+    assert {name.split("/")[2] for name in names if "/studies/" in name} == {"__init__.py", "catapults"}
+    assert not {"traindyn/report/claims.py", "traindyn/report/cards.py", "traindyn/run/book.py"} & names
+
+
+def test_every_module_of_report_is_known_to_change_a_run_or_not():
+    report = Path(execute.__file__).parents[1] / "report"
+    assert not set(execute.JUDGING) & set(execute.RECORDING)
+    assert {path.stem for path in report.glob("*.py")} <= {*execute.JUDGING, *execute.RECORDING}
+
+
+def test_a_malformed_memory_budget_is_told_before_anything_runs(bare_book, monkeypatch, capsys):
+    bare_book()
+    monkeypatch.setenv("TRAINDYN_MEMORY", "2GB")
+    assert run(Path()) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "expected a number of MiB above 0" in said
+
+
+def test_the_run_is_not_believed_once_a_file_of_it_is_gone(bare_book, capsys):
+    book = bare_book("import pathlib\npathlib.Path('table.csv').write_text('a')")
+    assert run(book, "--out", str(book / "mine")) == 0
+    for damage in (Path.unlink, lambda path: path.write_text("longer")):
+        damage(book / "mine" / "table.csv")
+        assert run(book, "--out", str(book / "mine")) == 0
+        assert "has lost table.csv" in capsys.readouterr().err
+        assert (book / "mine" / "table.csv").read_text() == "a"
+
+
+@pytest.mark.parametrize("shape", ["dangling", "to a run", "above is one"])
+def test_a_link_is_not_a_place_for_a_run(bare_book, tmp_path, capsys, shape):
+    book = bare_book()
+    link = tmp_path / "link"
+    target = tmp_path / ("run" if shape == "to a run" else "nowhere")
+    if shape == "to a run":
+        assert run(book, "--out", str(target)) == 0
+    link.symlink_to(target)
+    out = link / "deep" if shape == "above is one" else link
+    before = sorted(tmp_path.iterdir())
+    assert run(book, "--out", str(out), "--force", "-p", "seed=3") == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("traindyn: ")]
+    assert len(said) == 1 and ("is a link" in said[0] or "cannot write" in said[0])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_folder_one_is_in_is_not_replaced(bare_book, tmp_path, monkeypatch, capsys):
+    book = bare_book()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", str(tmp_path / "here"), ".."):
+        assert run(book, "--out", out) == 2
+    assert run(book, "--out", "below") == 0
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["below"]
+
+
+@settings(max_examples=40)
+@given(st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=30))
+def test_neighbours_of_any_name_are_left_alone(tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("runs")
+    for neighbour in (f"smoke.part-{name}", f"smoke{name}", name):
+        if neighbour not in (".", "..") and not execute._LEFT.fullmatch(neighbour.removeprefix("smoke")):
+            (folder / neighbour).mkdir(exist_ok=True)
+    before = set(folder.iterdir())
+    execute._clean_leftovers(folder / "smoke")
+    assert set(folder.iterdir()) == before
+
+
+def test_of_two_runs_into_one_folder_at_once_one_is_told(bare_book, capsys):
+    book = bare_book(WAIT)
+    process, part, _ = begin(book)
+    try:
+        assert run(book) == 2
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("traindyn: ")]
+        assert len(said) == 1 and f"process {process.pid}" in said[0]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert not any(part.parent.glob("*"))
+
+
+def test_a_kernel_of_the_same_name_elsewhere_is_not_taken(bare_book, tmp_path, monkeypatch):
+    book = bare_book("import sys\nprint(sys.executable)")
+    other = tmp_path / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    spec = {"argv": ["/usr/bin/env", "false"], "display_name": "Other", "language": "python"}
+    (other / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert run(book) == 0
+    assert sys.executable in (book / "_build" / "runs" / "bare" / "smoke" / "bare.ipynb").read_text()
 
 
 def test_a_finished_run_is_kept_until_forced(bare_book, capsys):
@@ -134,7 +257,7 @@ def test_an_interrupted_run_leaves_nothing(bare_book, sent, status):
     _, said = process.communicate(timeout=60)
     assert process.returncode == status, said
     assert "Traceback" not in said
-    assert list(part.parent.iterdir()) == []
+    assert not any(part.parent.glob("*"))
     assert psutil.wait_procs(kernels, timeout=20)[1] == []
 
 
@@ -199,10 +322,12 @@ def test_a_mistake_is_one_line_status_2_and_creates_nothing(bare_book, capsys, w
 
 def test_data_that_is_not_here_or_damaged_is_told_before_anything_runs(bare_book, capsys, tmp_path, monkeypatch):
     book = bare_book(WAIT)
+    (book / "data").mkdir()
+    shutil.copy(Path(__file__).parents[2] / "data" / "registry.toml", book / "data")
     presets = book / "chapters" / "bare" / "presets.yaml"
     presets.write_text(presets.read_text().replace("{width: 8}", "{data: [digits, celeba, of_my_own]}"))
     sizes = book / "chapters" / "bare" / "sizes.py"
-    sizes.write_text(sizes.read_text().replace("width: int", "data: list[str]"))
+    sizes.write_text(sizes.read_text().replace("width: int = Field(gt=0)", "data: list[str]"))
     before = contents(book)
     assert run(book) == 2
     assert "data set 'celeba' is not here" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from traindyn.compute import chunk_size
 from traindyn.errors import InputError
-from traindyn.measure import gate
+from traindyn.forward_pass import outputs, plain, shaped, try_out, undisturbed, usable
 
 # a guess of how many numbers a network holds per input number while it is differentiated; only the chunk depends on it
 _ACTIVATIONS_PER_INPUT = 1024
@@ -49,19 +49,21 @@ def agop(model: Callable[[Tensor], Tensor], X: Tensor, *, chunk: int | None = No
 
     Raises:
         InputError: X is empty or not floating point, the output has another shape, does not depend on the input or is
-            not finite, or a batch normalisation couples the samples.
+            not finite, depends on chance or on the other samples.
     """
     _check(model, X)
-    X = gate.plain(X)
-    gate.outputs(model, X)
-    model = gate.usable(model)
+    X, given = plain(X), model
+    outputs(model, X)
+    if isinstance(model, nn.Module):
+        try_out(model, X[[0, -1]])
+    model = usable(model)
     d = math.prod(X.shape[1:])
     size = chunk or chunk_size(d * X.element_size() * _ACTIVATIONS_PER_INPUT, len(X), X.device)
-    with torch.inference_mode(False), torch.enable_grad():
+    with undisturbed(given) if isinstance(given, nn.Module) else torch.enable_grad():
         total = X.new_zeros(d, d)
         for batch in X.split(size):
             batch = batch.clone().requires_grad_(True)
-            out = gate.shaped(model(batch.clone()), len(batch))  # a layer that works in place gets a copy
+            out = shaped(model(batch.clone()), len(batch))  # a layer that works in place gets a copy
             if not out.requires_grad:
                 raise InputError("model: its output does not depend on the input through torch operations")
             columns = out[:, None] if out.dim() == 1 else out

@@ -1,4 +1,4 @@
-r"""Kernels of infinitely wide ReLU networks in closed form, and their random-feature averages at finite width.
+r"""Kernels of infinitely wide ReLU networks in closed form.
 
 Everything rests on two Gaussian expectations, the arc-cosine kernels of order 0 and 1 (Cho, Saul 2009). Angles are
 carried as 1 - cos(angle), from differences and not from the arccosine of a rounded cosine, so that nearly parallel
@@ -11,17 +11,16 @@ import math
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 from traindyn.compute import chunk_size
 from traindyn.errors import InputError, choose
-from traindyn.layers import ACTIVATIONS
 
 TRAINED = ("both", "first", "second")
 DIRECTIONS = ("gaussian", "sphere")
 
 
-def _inputs(X: Tensor, X2: Tensor | None) -> tuple[Tensor, Tensor]:
+def inputs(X: Tensor, X2: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return X and X2 (X itself if None); an InputError says which of them is not (n, d), floating and finite."""
     other = X if X2 is None else X2
     for name, value in (("X", X), ("X2", other)):
         if value.dim() != 2 or not value.is_floating_point():
@@ -29,16 +28,24 @@ def _inputs(X: Tensor, X2: Tensor | None) -> tuple[Tensor, Tensor]:
                 f"{name}: expected floating-point inputs of shape (n, d), got {value.dtype} of shape "
                 f"{tuple(value.shape)}; flatten images with X.flatten(1)"
             )
+        if not value.isfinite().all():
+            raise InputError(f"{name}: expected finite inputs, got NaN or infinity")
     if X.shape[1] != other.shape[1]:
         raise InputError(f"X and X2: expected the same input dimension, got {X.shape[1]} and {other.shape[1]}")
     return X, other
 
 
+def _directions(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Return norms (n,) and unit vectors (n, d); scaled first: squares of tiny or huge numbers leave the range."""
+    largest = X.abs().amax(dim=1, keepdim=True)
+    scaled = X / torch.where(largest > 0, largest, 1)
+    norm = scaled.norm(dim=1, keepdim=True)
+    return (largest * norm)[:, 0], scaled / torch.where(norm > 0, norm, 1)
+
+
 def _geometry(X: Tensor, X2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the norms (n, 1) and (1, n2) and the angles (n, n2) in [0, pi]; a zero vector is orthogonal to all."""
-    a, b = X.norm(dim=1), X2.norm(dim=1)
-    tiny = torch.finfo(X.dtype).tiny
-    u, v = X / a.clamp_min(tiny)[:, None], X2 / b.clamp_min(tiny)[:, None]
+    (a, u), (b, v) = _directions(X), _directions(X2)
     cosine = (u @ v.T).clamp(-1, 1)
     angle = cosine.acos()
     # the arccosine loses half the digits near 0 and pi; Kahan's formula keeps them, but costs a difference of vectors
@@ -82,7 +89,7 @@ def arc_cosine(X: Tensor, X2: Tensor | None = None, order: int = 1) -> Tensor:
     """
     if order not in (0, 1):
         raise InputError(f"order: expected 0 or 1, got {order!r}")
-    a, b, angle = _geometry(*_inputs(X, X2))
+    a, b, angle = _geometry(*inputs(X, X2))
     return _order0(angle) if order == 0 else a * b * _order1(angle)
 
 
@@ -123,7 +130,7 @@ def two_layer_relu(
     """
     choose("train", train, TRAINED)
     choose("directions", directions, DIRECTIONS)
-    X, X2 = _inputs(X, X2)
+    X, X2 = inputs(X, X2)
     a, b, angle = _geometry(X, X2)
     # sigma is homogeneous and |w|^2 is independent of the direction of a Gaussian w, so E_sphere = E_gauss / d
     square = weight_std**2 / (X.shape[1] if directions == "sphere" else 1)
@@ -133,57 +140,72 @@ def two_layer_relu(
 
 
 class _Covariance:
-    """Covariances of a Gaussian pair: variances a (n, 1) and b (1, n2), and gap = 1 - correlation (n, n2)."""
+    """Covariances of a Gaussian pair: deviations a (n, 1) and b (1, n2); gap = 1 - correlation, sum = 1 + correlation.
 
-    def __init__(self, a: Tensor, b: Tensor, gap: Tensor) -> None:
-        self.a, self.b, self.gap = a, b, gap
+    Both gap and sum are carried, so that neither nearly equal nor nearly opposite inputs lose digits.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, gap: Tensor, sum: Tensor) -> None:
+        self.a, self.b, self.gap, self.sum = a, b, gap, sum
+
+    @property
+    def correlation(self) -> Tensor:
+        return (self.sum - self.gap) / 2
 
     @property
     def cross(self) -> Tensor:
-        return (self.a * self.b).sqrt() * (1 - self.gap)
+        return self.a * self.b * self.correlation
 
-    def affine(self, weight_variance: float, bias_variance: float) -> _Covariance:
+    def affine(self, weight_std: float, bias_std: float) -> _Covariance:
         """Pass through z = W a / sqrt(fan_in) + b with independent Gaussian W and b."""
-        a, b, gap = self.a * weight_variance, self.b * weight_variance, self.gap
-        root = (a * b).sqrt()
-        a_new, b_new = a + bias_variance, b + bias_variance
-        root_new = (a_new * b_new).sqrt()
-        # sqrt(a'b') - c' without cancellation: (a'b' - c'^2) / (sqrt(a'b') + c'), where with a common shift beta
-        # a'b' - c'^2 = ab (1 - rho^2) + beta ((sqrt a - sqrt b)^2 + 2 sqrt(ab) (1 - rho))
-        determinant = root**2 * gap * (2 - gap) + bias_variance * ((a.sqrt() - b.sqrt()) ** 2 + 2 * root * gap)
-        denominator = root_new * (root_new + root * (1 - gap) + bias_variance)
-        return _Covariance(a_new, b_new, determinant / denominator.clamp_min(torch.finfo(a.dtype).tiny))
+        a, b = self.a * weight_std, self.b * weight_std
+        if not bias_std:
+            return _Covariance(a, b, self.gap, self.sum)
+        shift = torch.as_tensor(bias_std, dtype=a.dtype, device=a.device)
+        a_new, b_new = torch.hypot(a, shift), torch.hypot(b, shift)
+        share = (a / a_new) * (b / b_new)
+        correlation = share * self.correlation + (shift / a_new) * (shift / b_new)
+        # 1 - correlation^2 without cancellation: with a common variance beta = shift^2,
+        # a'^2 b'^2 - c'^2 = a^2 b^2 (1 - rho^2) + beta ((a - b)^2 + 2 a b (1 - rho)); each quotient is at most one
+        difference = (a - b) / torch.maximum(a_new, b_new) * (shift / torch.minimum(a_new, b_new))
+        added = difference**2 + 2 * share * self.gap * (shift / a_new) * (shift / b_new)
+        determinant = share**2 * self.gap * self.sum + added
+        gap = torch.where(correlation > 0, determinant / (1 + correlation), 1 - correlation)
+        opposite = torch.where(correlation < 0, determinant / (1 - correlation), 1 + correlation)
+        return _Covariance(a_new, b_new, gap, opposite)
 
     def relu(self) -> tuple[_Covariance, Tensor]:
         """Pass through the ReLU; also return E[sigma' sigma']."""
-        half = (self.gap / 2).clamp(0, 1)
-        angle = 2 * torch.atan2(half.sqrt(), (1 - half).sqrt())
-        # 1 - kappa_1 with every small term computed as a small term
-        gap = self.gap - (angle.sin() - angle * angle.cos()) / math.pi
-        return _Covariance(self.a / 2, self.b / 2, gap.clamp_min(0)), _order0(angle)
+        angle = 2 * torch.atan2(self.gap.clamp_min(0).sqrt(), self.sum.clamp_min(0).sqrt())
+        # 1 - kappa_1 with every small term computed as a small term; kappa_1 >= 0: 1 + kappa_1 needs no care
+        gap = (self.gap - (angle.sin() - angle * angle.cos()) / math.pi).clamp(0, 1)
+        return _Covariance(self.a / math.sqrt(2), self.b / math.sqrt(2), gap, 2 - gap), _order0(angle)
 
 
 def _relu_limits(
     X: Tensor, X2: Tensor | None, depth: int, init_std: float, bias: bool | str, output_bias: bool | str
 ) -> tuple[Tensor, Tensor]:
     """Return the covariance of one output and the tangent kernel of one output, each (n, n2)."""
-    X, X2 = _inputs(X, X2)
+    X, X2 = inputs(X, X2)
     if depth < 1:
         raise InputError(f"depth: expected at least 1 weight layer, got {depth}")
-    variance = {False: 0.0, "zero": 0.0, "normal": init_std**2}
+    deviation = {False: 0.0, "zero": 0.0, "normal": init_std}
     for name, law in (("bias", bias), ("output_bias", output_bias)):
-        if law not in variance:
+        if law not in deviation:
             raise InputError(f"{name}: expected False, 'zero' or 'normal', got {law!r}; no other law has a closed form")
     a, b, angle = _geometry(X, X2)
-    width = X.shape[1]
-    features = _Covariance(a**2 / width, b**2 / width, 2 * (angle / 2).sin() ** 2)
+    root = math.sqrt(X.shape[1])
+    features = _Covariance(a / root, b / root, 2 * (angle / 2).sin() ** 2, 2 * (angle / 2).cos() ** 2)
     ntk, derivative = torch.zeros_like(angle), torch.zeros_like(angle)
     for layer, law in enumerate([bias] * (depth - 1) + [output_bias]):
         # the gradient in this layer's own weights does not carry their variance: W enters as W/sqrt(fan_in)
         ntk = init_std**2 * derivative * ntk + features.cross + (law is not False)
-        signal = features.affine(init_std**2, variance[law])
+        signal = features.affine(init_std, deviation[law])
         if layer + 1 < depth:
             features, derivative = signal.relu()
+    for found in (signal.cross, ntk):
+        if not found.isfinite().all():
+            raise InputError(f"X: the kernel of inputs this large overflows {X.dtype}; use float64 or scale the inputs")
     return signal.cross, ntk
 
 
@@ -241,60 +263,3 @@ def relu_nngp(
     Arguments, result, cost and errors are those of `relu_ntk`.
     """
     return _relu_limits(X, X2, depth, init_std, bias, output_bias)[0]
-
-
-def random_features(
-    X: Tensor,
-    X2: Tensor | None = None,
-    *,
-    weights: Tensor,
-    outer: Tensor | None = None,
-    activation: str = "relu",
-    train: str = "second",
-    chunk: int | None = None,
-) -> Tensor:
-    r"""Kernel of m given random features, or the tangent kernel of the two-layer network that they form.
-
-    .. math::
-        k_m(x, x') = \frac1m \sum_j \sigma(b_j^T x) \sigma(b_j^T x')
-                   + a_j^2 \sigma'(b_j^T x) \sigma'(b_j^T x')\, x^T x'
-
-    `train="second"` keeps the first term (the random-feature kernel of the hardness lecture, Lemma 14),
-    `train="first"` the other (the kernel k_m of the NTK lecture, section 4.3). The derivative of the ReLU at 0 is 0.
-
-    Args:
-        X: (n, d), floating point.
-        X2: (n2, d), or None for X itself.
-        weights: rows b_j, (m, d).
-        outer: a_j, (m,); None stands for +-1.
-        activation: name in `layers.ACTIVATIONS`, any elementwise sigma.
-        train: "second", "first" or "both".
-        chunk: neurons at once; None chooses from the memory budget.
-
-    Returns:
-        (n, n2), in X's dtype and on its device. Cost O((n + n2) m d + n n2 m), memory O((n + n2) chunk).
-
-    Raises:
-        InputError: an unknown name or shapes that do not fit.
-    """
-    choose("train", train, TRAINED)
-    choose("activation", activation, ACTIVATIONS)
-    X, X2 = _inputs(X, X2)
-    if weights.dim() != 2 or weights.shape[1] != X.shape[1]:
-        raise InputError(f"weights: expected shape (m, {X.shape[1]}), got {tuple(weights.shape)}")
-    m = len(weights)
-    if outer is not None and outer.shape != (m,):
-        raise InputError(f"outer: expected shape ({m},), got {tuple(outer.shape)}")
-    function = ACTIVATIONS[activation]
-    features = X.new_zeros(len(X), len(X2))
-    derivatives = torch.zeros_like(features)
-    # about four arrays of (rows, chunk) live at once
-    size = chunk or chunk_size(4 * (len(X) + len(X2)) * X.element_size(), m, X.device)
-    for start in range(0, m, size):
-        W = weights[start : start + size].T
-        (value, slope), (value2, slope2) = (jvp(function, (Z @ W,), (Z.new_ones(len(Z), W.shape[1]),)) for Z in (X, X2))
-        if train != "first":
-            features += value @ value2.T
-        if train != "second":
-            derivatives += (slope if outer is None else slope * outer[start : start + size] ** 2) @ slope2.T
-    return (features + derivatives * (X @ X2.T)) / m

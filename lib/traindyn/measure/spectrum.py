@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from traindyn import compute, losses
 from traindyn.errors import InputError, NotFiniteError
-from traindyn.measure import gate
+from traindyn.forward_pass import outputs, plain
 from traindyn.measure.lanczos import TopEig, top_eig
 from traindyn.measure.ntk import empirical_ntk
 
@@ -313,8 +313,8 @@ def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0
     Raises:
         InputError: no trainable parameter, or NaN.
     """
-    leaves, X = _trainable(model), gate.plain(X)
-    gate.outputs(model, X)
+    leaves, X = _trainable(model), plain(X)
+    outputs(model, X)
     with _differentiable():
         f = model(X.clone())
         dual = torch.zeros_like(f, requires_grad=True)
@@ -359,8 +359,8 @@ def hessian_top_eig(
     Raises:
         InputError: no trainable parameter, shapes that do not fit, or NaN.
     """
-    leaves, X, y = _trainable(model), gate.plain(X), gate.plain(y)
-    gate.outputs(model, X, alone=False)
+    leaves, X, y = _trainable(model), plain(X), plain(y)
+    outputs(model, X, alone=False)
     with _differentiable():
         value = losses.value(loss, model(X.clone()), y)
         grads = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)

@@ -1,7 +1,7 @@
-"""How a student relates to its teacher: correlation of nodes, mixing coefficients, the gradient rule, observers.
+"""How a student relates to its teacher: correlation of nodes, mixing coefficients, angles.
 
-Notation of the source (student-teacher draft, sections 3 and 4): f_l and g_l are the activation and the back-propagated
-residual of layer l after the gate, D_l the gates, V_l = d f_L / d f_l with the gates held, a star marks the teacher.
+Notation of the source (student-teacher draft, section 3): f_l is the activation of layer l after the gate, D_l the
+gates, V_l = d f_L / d f_l with the gates held, a star marks the teacher.
 """
 
 from __future__ import annotations
@@ -113,76 +113,6 @@ def _jacobians(model: nn.Module, X: Tensor) -> list[Tensor]:
     out = out[:, None] if out.ndim == 1 else out
     rows = [torch.autograd.grad(out[:, c].sum(), hidden, retain_graph=True) for c in range(out.shape[1])]
     return [torch.stack(layer, 1).detach() for layer in zip(*rows, strict=True)]
-
-
-def gradient_rule(A: Tensor, B: Tensor, f: Tensor, f_teacher: Tensor) -> Tensor:
-    r"""Return g_l(x) = D_l [A_l f_l^* - B_l f_l] (Eq. 3): the descent direction of (1/2)|f_L^* - f_L|^2 at layer l.
-
-    Args:
-        A: (n, n_l, m_l).  B: (n, n_l, n_l).
-        f: (n, n_l), the student's activations after the ReLU; their signs are the gates.
-        f_teacher: (n, m_l).
-
-    Returns:
-        (n, n_l).
-    """
-    inner = torch.einsum("nkj,nj->nk", A, f_teacher) - torch.einsum("nkj,nj->nk", B, f)
-    return torch.where(f > 0, inner, 0.0)
-
-
-def observed(f: Tensor, f_teacher: Tensor) -> Tensor:
-    r"""Return which student sees which teacher's boundary in a data set (Definition 2, as the authors estimate it).
-
-    Student k sees teacher j if among the inputs that switch k on there are some with j on and some with j off.
-
-    Args:
-        f: (n, k) activations after the ReLU.  f_teacher: (n, m).
-
-    Returns:
-        booleans (k, m).
-    """
-    on = (f > 0).to(f_teacher)
-    both = on.mT @ (f_teacher > 0).to(on)
-    return (both > 0) & (on.sum(0)[:, None] - both > 0)
-
-
-def observes_in_ball(w: Tensor, b: Tensor, w_teacher: Tensor, b_teacher: Tensor, radius: float) -> Tensor:
-    r"""Return which student sees which teacher's boundary in the ball |x| < radius, exactly (Definition 2).
-
-    On the hyperplane w_j^*.x + b_j^* = 0 inside the ball, w_k.x + b_k is largest at its point closest to the origin
-    plus sqrt(radius^2 - distance^2) along the projection of w_k; the student sees it where that is positive.
-
-    Args:
-        w: (d, k), b: (k,): the students.  w_teacher: (d, m), b_teacher: (m,).
-        radius: of the ball around the origin.
-
-    Returns:
-        booleans (k, m).
-    """
-    norm = w_teacher.norm(dim=0)
-    unit, offset = w_teacher / norm, -b_teacher / norm
-    along = w.T @ unit
-    across = (w.norm(dim=0)[:, None] ** 2 - along**2).clamp_min(0).sqrt()
-    reach = (radius**2 - offset**2).clamp_min(0).sqrt()
-    return (along * offset + b[:, None] + across * reach > 0) & (offset.abs() < radius)
-
-
-def expected_activation(w_teacher: Tensor, w: Tensor, second_moment: float = 1.0) -> Tensor:
-    r"""Return E[x 1(w.x > 0) relu(w^*.x)] for spherically symmetric x (Theorem 6 with its constant and norms mended).
-
-    kappa/(2 pi) [ (pi - theta) w^* + sin(theta) |w^*| w/|w| ],  kappa = E|x|^2 / d.
-
-    Args:
-        w_teacher: (..., d).  w: (..., d), not zero.
-        second_moment: kappa; 1 for N(0, I).
-
-    Returns:
-        (..., d).
-    """
-    theta = angle(w_teacher, w)[..., None]
-    unit = w / w.norm(dim=-1, keepdim=True)
-    bracket = (torch.pi - theta) * w_teacher + theta.sin() * w_teacher.norm(dim=-1, keepdim=True) * unit
-    return second_moment / (2 * torch.pi) * bracket
 
 
 def angle(a: Tensor, b: Tensor) -> Tensor:

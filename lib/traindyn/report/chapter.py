@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from IPython.display import display
 
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
@@ -19,6 +18,7 @@ from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
 from traindyn.report.figures import Figures
 from traindyn.report.judge import SCHEMA, judge
+from traindyn.report.showing import display
 from traindyn.sizes import Experiment
 
 
@@ -64,7 +64,6 @@ class Chapter(Figures):
         self.records: dict[str, dict[str, Any]] = {}
         self._source, self._models = parameters.source_settings(name), parameters.models(name)
         self.asked: dict[str, Experiment] = {}  # experiments whose sizes the notebook has read
-        self._data: dict[str, Any] = {}
         self._glued: set[str] = set()
 
     def generator(self, purpose: str, seed: int | None = None) -> torch.Generator:
@@ -83,15 +82,6 @@ class Chapter(Figures):
         found = parameters.sized(self.name, experiment, {**values, **changes})
         self.asked.setdefault(experiment, found)
         return found
-
-    def uses(self, dataset: Any) -> Any:
-        """Note a data set in the run's provenance and return it.
-
-        Args:
-            dataset: anything with `meta`, a dict with at least "name"; what `learn.data.load` returns.
-        """
-        self._data[dataset.meta["name"]] = dataset.meta
-        return dataset
 
     def card(self) -> None:
         """Show what this run is: preset, seeds, precision, device, and where its source and tables are."""
@@ -157,10 +147,13 @@ class Chapter(Figures):
             found[name] = self._sizes[experiment][key] if asked is None else getattr(asked, key)
         return found
 
+    def _asked(self) -> dict[str, dict[str, Any]]:
+        """Return the sizes of every experiment, as the notebook first asked for them."""
+        return self._sizes | {name: found.model_dump() for name, found in self.asked.items()}
+
     def _setting(self, claim: Claim) -> settings.Setting:
-        """Return in what setting this run judges a claim: its sizes compared with what the source prints."""
-        sizes = {**self._sizes, **{name: dict(found) for name, found in self.asked.items()}}
-        return settings.setting(claim.runs, sizes, self.parameters, self._source, self._models)
+        """Return in what setting this run judges a claim: its sizes, compared with what the source prints."""
+        return settings.setting(claim.runs, self._asked(), self.parameters, self._source, self._models)
 
     def _show(self, kind: str, **about: Any) -> None:
         """Show what a marker asks for; by the marker, kept as metadata, it is made anew when the book is staged.
@@ -260,8 +253,8 @@ class Chapter(Figures):
             "preset": self.preset,
             "parameters": self.parameters,
             "sizes": self._sizes,
+            "asked": self._asked(),
             "seeds": self.seeds,
-            "data": self._data,
             "notebook_seconds": round(time.perf_counter() - self._start, 1),
         }
         write_json(self.out / "circumstances.json", about)

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from traindyn.files import atomic_path, project_root, read_json
 from traindyn.report import outputs
+from traindyn.report.showing import Markdown, display
 
 
 class Figures:

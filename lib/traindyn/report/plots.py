@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -79,6 +79,14 @@ def panels(
     return fig, flat
 
 
+def looks(values: Sequence[Any]) -> dict[Any, int]:
+    """Return which colour, dash and marker every value of a hue has: its place among all of them.
+
+    Panels of one figure, or figures of one chapter, that are given the same looks show a value alike.
+    """
+    return {value: index for index, value in enumerate(dict.fromkeys(values))}
+
+
 def curves(
     ax: Axes,
     frame: pd.DataFrame,
@@ -90,6 +98,7 @@ def curves(
     ylabel: str | None = None,
     log: str = "",
     legend: bool | str = True,
+    look: Mapping[Any, int] | None = None,
 ) -> None:
     """Draw the mean of y over x, one line per value of `hue`, each with its own dashes.
 
@@ -101,9 +110,10 @@ def curves(
         xlabel, ylabel: labels with units; the column's name if None.
         log: "", "x", "y" or "xy".
         legend: whether to show it, or its title.
+        look: of `looks`; None: the values of this frame, in their order.
     """
-    groups = [(None, frame)] if hue is None else list(frame.groupby(hue, sort=False))
-    for (label, group), color, dash in zip(groups, cycle(PALETTE), cycle(DASHES), strict=False):
+    for label, group, place in _groups(frame, hue, look):
+        color, dash = PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)]
         table = group.groupby(x)[y].agg(["mean", "min", "max", "std"])
         ax.plot(table.index, table["mean"], color=color, linestyle=dash, label=label)
         if band == "range":
@@ -126,13 +136,24 @@ def points(
     ylabel: str | None = None,
     log: str = "",
     legend: bool | str = True,
+    look: Mapping[Any, int] | None = None,
 ) -> None:
     """Draw one point per row, one colour and one marker per value of `hue`; arguments as in `curves`."""
-    groups = [(None, frame)] if hue is None else list(frame.groupby(hue, sort=False))
-    for (label, group), color, marker in zip(groups, cycle(PALETTE), cycle(MARKERS), strict=False):
+    for label, group, place in _groups(frame, hue, look):
+        color, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
         many = len(group) > 300  # thousands of vector markers make a page heavy
         ax.plot(group[x], group[y], marker, ms=3.2, mew=0, alpha=0.6, color=color, label=label, rasterized=many)
     _finish(ax, x, y, xlabel, ylabel, log, legend if hue is not None else False)
+
+
+def _groups(
+    frame: pd.DataFrame, hue: str | None, look: Mapping[Any, int] | None
+) -> list[tuple[Any, pd.DataFrame, int]]:
+    """Return the parts of a table by the value of a hue, each with its place among the looks."""
+    if hue is None:
+        return [(None, frame, 0)]
+    look = looks([*(look or {}), *frame[hue]])
+    return [(value, group, look[value]) for value, group in frame.groupby(hue, sort=False)]
 
 
 def facets(
@@ -150,8 +171,11 @@ def facets(
     log: str = "",
     xlabel: str | None = None,
     ylabel: str | None = None,
+    look: Mapping[Any, int] | None = None,
 ) -> Figure:
     """Draw one panel per value of a column, or a grid of panels over two columns.
+
+    A value of the hue looks alike in every panel; the legend is that of all of them.
 
     Args:
         frame: tidy table.
@@ -162,7 +186,9 @@ def facets(
         wrap: panels in a row.
         height: of one panel, in inches.
         sharey: whether the panels (of a row) share the scale of y.
+        look: of `looks`; None: all values of the hue, in their order.
     """
+    look = None if hue is None else looks([*(look or {}), *frame[hue]])
     across = list(frame[cols].unique())
     down = [None] if rows is None else list(frame[rows].unique())
     width = min(wrap, len(across)) if rows is None else len(across)
@@ -171,8 +197,7 @@ def facets(
     for index, (row, col) in enumerate((row, col) for row in down for col in across):
         ax = axes[index]
         part = frame[(frame[cols] == col) & (True if row is None else frame[rows] == row)]
-        titled = hue if hue and index % (width if rows else len(across)) == 0 else False
-        common = {"xlabel": xlabel, "ylabel": ylabel, "log": log, "legend": titled}
+        common = {"xlabel": xlabel, "ylabel": ylabel, "log": log, "legend": False, "look": look}
         if kind == "curves":
             curves(ax, part, x, y, hue, band, **common)
         else:
@@ -182,9 +207,23 @@ def facets(
             ax.set_ylabel("")
         if rows is None and index + width < len(across):
             ax.set_xlabel("")
-    for ax in axes[len(down) * len(across) :]:
-        ax.set_visible(False)
+    spare = axes[len(down) * len(across) :]
+    for ax in spare:
+        ax.set_axis_off()
+    for start in range(0, len(axes), width if rows else len(axes)) if hue else ():
+        _shared_legend(axes[start : start + width] if rows else axes, look, hue, (spare or [axes[start]])[0])
     return fig
+
+
+def _shared_legend(axes: Sequence[Axes], look: Mapping[Any, int], title: str, place: Axes) -> None:
+    """Name in one of some panels what all of them show, in the order of the looks."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    order = [str(value) for value in look if str(value) in named]
+    with style():
+        place.legend([named[label] for label in order], order, title=title, ncols=1 + len(order) // 8)
 
 
 def level(ax: Axes, y: float, label: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -13,7 +14,24 @@ from typing import Any
 import psutil
 import torch
 
-PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "scikit-learn", "scipy")
+from traindyn import used
+
+# packages that compute, read data or draw: another version of one may change a result
+PACKAGES = (
+    "torch", "numpy", "pandas", "scipy", "sympy", "scikit-learn", "mlxtend", "pillow", "pyarrow", "safetensors",
+    "matplotlib", "seaborn", "ipykernel", "ipython",
+)  # fmt: skip
+# variables that change numbers or figures, beside every TRAINDYN_* one
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE",
+             "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED",
+             "MATPLOTLIBRC")  # fmt: skip
+PLACES = ("TRAINDYN_ROOT", "TRAINDYN_DATA")  # where things lie: what lies there is recorded instead
+
+
+def environment() -> dict[str, str]:
+    """Return the environment variables that can change a result, as far as they are set."""
+    names = [*VARIABLES, *sorted(name for name in os.environ if name.startswith("TRAINDYN_") and name not in PLACES)]
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def versions() -> dict[str, str]:
@@ -25,6 +43,11 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is: the GPU's model, or the processor's architecture."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
 def revision(root: Path) -> dict[str, Any]:
@@ -59,14 +82,15 @@ def collect(root: Path, device: torch.device, dtype: torch.dtype) -> dict[str, A
         device: where the run computes.
         dtype: its floating-point type.
     """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": {"type": device.type, "name": name},
+        "device": {"type": device.type, "name": device_name(device)},
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "environment": environment(),
+        "data": used.data(),
         "git": revision(root),
         "peak_memory_mb": peak_memory_mb(),
     }

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from traindyn.errors import InputError, choose
+from traindyn.files import project_root
 from traindyn.sizes import SCALE, Experiment, constants, marked
 
 SOURCE, SMALLER, STAND_IN = WORDS = ("source", "smaller", "stand-in")
-REGISTRY = Path(__file__).resolve().parents[3] / "data" / "registry.toml"
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Kin:
     smaller: bool = False
 
 
-def kin(path: Path = REGISTRY) -> dict[str, Kin]:
+def kin(path: Path | None = None) -> dict[str, Kin]:
     """Return the registered and shipped sets that consist of another one: {name: of what}."""
+    path = path or project_root() / "data" / "registry.toml"
     if not path.is_file():
         return {}
     registry = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -27,9 +27,24 @@ def make(preset: str, jobs: int, say: Say) -> int:
         say: called with lines for the user.
 
     Raises:
-        InputError: the preset is unknown, or the table of contents names a chapter that is not there.
+        InputError: the preset is unknown, the table of contents names a chapter that is not there, or another process
+            makes the book at this preset.
     """
     names = listed_chapters()
+    choose("preset", preset, parameters.PRESETS)
+    build = files.project_root() / "_build"
+    fresh = not build.exists()
+    build.mkdir(exist_ok=True)
+    try:
+        with files.locked(build / f".book-{preset}.lock", f"making the book at preset {preset}"):
+            return _make(names, preset, jobs, say)
+    finally:
+        if fresh and not any(build.iterdir()):
+            build.rmdir()
+
+
+def _make(names: list[str], preset: str, jobs: int, say: Say) -> int:
+    """Make the book, whose lock is held."""
     runs = execute_all(names, preset, jobs, say)
     if runs is None:
         return 1

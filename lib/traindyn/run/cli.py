@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from traindyn import __version__, files, parameters
-from traindyn.errors import InputError
+from traindyn.errors import EXTRAS, InputError, lacking
 
 PRESET_HELP = "smoke (seconds), laptop (minutes, what the book shows) or paper (the source's own sizes)"
 
@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return options.command(options)
     except InputError as error:
         print(f"traindyn: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in EXTRAS:
+            raise
+        print(f"traindyn: {lacking(error.name, 'this command')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("traindyn: interrupted; nothing was left behind", file=sys.stderr)
@@ -196,21 +201,21 @@ def _doctor(options: argparse.Namespace) -> int:
 
     from traindyn import compute
     from traindyn.learn.data import local
-    from traindyn.run import execute
+    from traindyn.report import provenance
 
-    root = files.project_root()
+    root = files.checkout()
     print(f"traindyn {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    print("versions: " + ", ".join(f"{name} {execute.metadata.version(name)}" for name in execute.PACKAGES))
+    print("versions: " + ", ".join(f"{name} {version}" for name, version in provenance.versions().items()))
     device = compute.pick_device("auto")
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     print(f"device: {device}{name}; CUDA devices: {torch.cuda.device_count()}")
-    memory, free = psutil.virtual_memory(), shutil.disk_usage(root).free
+    memory, free = psutil.virtual_memory(), shutil.disk_usage(root or ".").free
     print(f"cores: {_cores()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
     print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
     folder = os.environ.get("TRAINDYN_DATA", "not set")
     print(f"data sets here: {', '.join(local.local_names())} (TRAINDYN_DATA: {folder})")
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
-    print(f"project: {root}; chapters: {', '.join(parameters.chapters())}")
+    print(f"project: {root}; chapters: {', '.join(parameters.chapters())}" if root else "project: no checkout here")
     return 0
 
 

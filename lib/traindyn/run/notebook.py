@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import IO, Any
 import jupytext
 import nbformat
 import papermill
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -20,6 +23,10 @@ from papermill.exceptions import PapermillExecutionError
 from traindyn import files, parameters
 from traindyn.errors import InputError
 
+THREADS = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -38,12 +45,11 @@ def shown(path: Path) -> str:
 def kernel_environment(root: Path) -> dict[str, str]:
     """Return the environment variables that every kernel of the book gets.
 
-    One thread, so that results and run times do not depend on the number of cores; no TF32, so that float32 means
-    float32; the project's folder, because a kernel works in the run's folder; IPYTHONDIR with a profile that keeps the
-    kernel's start-up notice quiet.
+    One thread, so that results and run times do not depend on the number of cores; no TF32 on NVIDIA's GPUs, so that
+    float32 means float32; the project's folder, because a kernel works in the run's folder; IPYTHONDIR with a profile
+    that keeps the kernel's start-up notice quiet.
     """
-    found = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TRAINDYN_ROOT": str(root.absolute())}
-    found["NVIDIA_TF32_OVERRIDE"] = "0"
+    found = {**THREADS, "NVIDIA_TF32_OVERRIDE": "0", "TRAINDYN_ROOT": str(root.absolute())}
     if (root / "ipython").is_dir():
         found["IPYTHONDIR"] = str(root / "ipython")
     return found
@@ -76,9 +82,17 @@ def prepare(chapter: str, values: dict[str, Any], label: dict[str, Any] | None =
 
 
 def _manager(errors: IO[bytes]) -> type[AsyncKernelManager]:
-    """Return a kernel manager that keeps the kernel process's own stderr (notices, crashes) off the terminal."""
+    """Return a manager of kernels of this very Python, whatever else is called python3 on the machine.
+
+    It keeps the kernel process's own stderr (notices, crashes) off the terminal.
+    """
+    spec = KernelSpec(**{**get_kernel_dict(), "argv": [sys.executable, *get_kernel_dict()["argv"][1:]]})
 
     class Manager(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return spec
+
         async def start_kernel(self, **options: Any) -> None:
             await self._async_start_kernel(**{**options, "stderr": errors})
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from traindyn import files
 from traindyn.errors import InputError
+from traindyn.report import settings
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import evidence_from_json
 from traindyn.report.judge import judge
@@ -62,15 +63,24 @@ def stored(run: Path) -> dict[str, Any]:
     return found
 
 
-def again(claim: Claim, record: Mapping[str, Any], preset: str) -> dict[str, Any]:
+def again(
+    claim: Claim, record: Mapping[str, Any], preset: str, setting: settings.Setting | None = None
+) -> dict[str, Any]:
     """Return the record of a claim, judged from its stored evidence.
+
+    Args:
+        claim: its present ledger entry.
+        record: its entry of the run's `claims.json`.
+        preset: of the run.
+        setting: derived anew, from what the source prints now; as it was recorded if None.
 
     Raises:
         InputError: the run lacks a number that a test asks for.
     """
     evidence = evidence_from_json(record["evidence"])
+    setting = setting or record.get("setting")
     try:
-        return judge(claim, evidence, preset, record.get("setting"), record.get("note", ""), record.get("definitions"))
+        return judge(claim, evidence, preset, setting, record.get("note", ""), record.get("definitions"))
     except InputError as error:
         raise InputError(f"{error}; the run does not have it: run it again") from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from traindyn import files, parameters
 from traindyn.errors import InputError
+from traindyn.report import settings
 from traindyn.report.claims import NOT_TESTABLE, UNDECIDED, Claim, load_ledger
 from traindyn.report.judge import judge
 from traindyn.report.words import SETTINGS, setting_word
@@ -62,7 +63,7 @@ def read_outcome(folder: Path, claims: list[Claim], archived: bool = False) -> O
         InputError: the run lacks a claim, or a number that a test asks for.
     """
     found, about = (files.read_json(folder / name) for name in ("claims.json", "provenance.json"))
-    judged = records(found, claims, archived)
+    judged = records(found, claims, archived, about)
     if not archived and (missing := [claim.id for claim in claims if claim.id not in judged]):
         raise InputError(
             f"the ledger has claims that the run in {folder} did not check: {', '.join(missing)}; run it again"
@@ -70,26 +71,50 @@ def read_outcome(folder: Path, claims: list[Claim], archived: bool = False) -> O
     return Outcome(found["preset"], archived, found["parameters_are_preset"], judged, about)
 
 
-def records(found: Mapping[str, Any], claims: list[Claim], archived: bool = False) -> dict[str, dict[str, Any]]:
+def records(
+    found: Mapping[str, Any],
+    claims: list[Claim],
+    archived: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
     """Return the records of a `claims.json` by claim id, judged with the present ledger.
 
     Args:
         found: the content of `claims.json`.
         claims: the ledger; what it does not know any more is left out.
         archived: whether a record without a number that a test asks for stays as it was recorded.
+        about: the run's `provenance.json`, from which settings are derived anew.
     """
     known = {claim.id: claim for claim in claims}
     stored = {record["id"]: record for record in found["claims"] if record["id"] in known}
     if found.get("schema", 1) < 2:
         return {name: {**record, "earlier": True} for name, record in stored.items()}
-    judged = {name: _judged(known[name], record, found["preset"], archived) for name, record in stored.items()}
+    present = _settings(about) if about and "asked" in about else lambda claim: None
+    judged = {
+        name: _judged(known[name], record, found["preset"], archived, present(known[name]))
+        for name, record in stored.items()
+    }
     untested = {name: claim for name, claim in known.items() if claim.not_testable and name not in judged}
     return judged | {name: judge(claim, {}, found["preset"]) for name, claim in untested.items()}
 
 
-def _judged(claim: Claim, stored: Mapping[str, Any], preset: str, archived: bool) -> dict[str, Any]:
+def _settings(about: Mapping[str, Any]) -> Callable[[Claim], settings.Setting]:
+    """Return claim -> the setting of a run by the chapter's present `source:` column."""
+    chapter = about["chapter"]
+    source, models, data_of = parameters.source_settings(chapter), parameters.models(chapter), settings.kin()
+
+    def of(claim: Claim) -> settings.Setting:
+        runs = [name for name in claim.runs if name in about["asked"]]
+        return settings.setting(runs, about["asked"], about["parameters"], source, models, data_of)
+
+    return of
+
+
+def _judged(
+    claim: Claim, stored: Mapping[str, Any], preset: str, archived: bool, setting: settings.Setting | None
+) -> dict[str, Any]:
     try:
-        record = again(claim, stored, preset)
+        record = again(claim, stored, preset, setting)
     except InputError:
         if not archived:
             raise

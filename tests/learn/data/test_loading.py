@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from traindyn import used
 from traindyn.errors import InputError
 from traindyn.files import sha256_file
 from traindyn.learn import data
@@ -19,7 +20,7 @@ from traindyn.learn.data import features, local, registry
 @pytest.fixture(autouse=True)
 def nothing_local(monkeypatch, tmp_path):
     monkeypatch.delenv("TRAINDYN_DATA", raising=False)
-    monkeypatch.setattr(local, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(local, "cache", lambda: tmp_path / "cache")
 
 
 def folder(path, name="toy", file=None, classes=("a", "b", "c"), extra="", **arrays):
@@ -213,3 +214,44 @@ def test_a_missing_set_says_what_brings_it(monkeypatch, toy):
     monkeypatch.setenv("TRAINDYN_DATA", str(toy[0]))
     assert len(data.load("toy").X_train) == 30
     assert "toy" in local.local_names() and "cifar10" in registry.entries()
+
+
+def test_what_was_loaded_is_noted_once_with_a_digest_of_the_samples(toy):
+    root, *_ = toy
+    used.forget()
+    first = data.load("toy", root=root, n_train=8, seed=3)
+    data.load("toy", root=root, n_train=8, seed=3)
+    other = data.load("toy", root=root, n_train=8, seed=4)
+    data.load("digits", n_train=10, n_test=0)
+    noted = used.data()
+    assert set(noted) == {"toy", "digits"} and len(noted["toy"]["draws"]) == 2
+    assert noted["toy"]["sha256"] == sha256_file(root / "toy.npz") and noted["toy"]["file"] == "toy.npz"
+    draw = noted["toy"]["draws"][0]
+    assert draw["seed"] == 3 and draw["counts_train"] == [3, 3, 2] and draw["classes"] == ["a", "b", "c"]
+    assert draw["digest"] == first.meta["digest"] != other.meta["digest"]
+    first.meta["seed"] = 99
+    noted["toy"]["draws"].clear()
+    assert used.data()["toy"]["draws"][0]["seed"] == 3  # nobody's copy is the record
+
+
+def test_what_is_handed_out_is_the_callers_own(toy):
+    root, *_ = toy
+    for name, where in (("toy", root), ("digits", None)):
+        first = data.load(name, root=where, scale="raw")
+        kept = first.X_train.clone()
+        first.X_train.zero_()
+        first.meta["classes"].clear()
+        again = data.load(name, root=where, scale="raw")
+        assert torch.equal(again.X_train, kept) and again.meta["classes"]
+
+
+@pytest.mark.parametrize("file", ["../s.npz", "/etc/s.npz", "a/../../s.npz", "..\\s.npz", "C:\\s.npz", "C:s.npz", ""])
+def test_a_manifest_points_only_below_its_own_folder(tmp_path, file):
+    inside = tmp_path / "data"
+    x, y = pictures()
+    folder(inside, x=x, y=y)
+    (inside / "toy.npz").rename(tmp_path / "s.npz")
+    text = (inside / "MANIFEST.toml").read_text().replace('"toy.npz"', repr(file))
+    (inside / "MANIFEST.toml").write_text(text)
+    with pytest.raises(InputError, match="points outside"):
+        data.load("toy", root=inside)

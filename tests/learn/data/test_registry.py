@@ -14,7 +14,7 @@ from traindyn.learn.data.builtin import SHIPPED
 @pytest.fixture(autouse=True)
 def nothing_local(monkeypatch, tmp_path):
     monkeypatch.delenv("TRAINDYN_DATA", raising=False)
-    monkeypatch.setattr(local, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(local, "cache", lambda: tmp_path / "cache")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_fetched_images_are_the_ones_of_the_source_and_load(hub, monkeypatch):
     folder = write(features, train={"image": list(x), "label": y}, test={"image": list(xt), "label": yt})
     entry = toy(monkeypatch)
     file = registry.fetch("toy", source=folder)
-    assert file == local.CACHE / "toy.npz" and registry.path("toy") == file
+    assert file == local.cache() / "toy.npz" and registry.path("toy") == file
     with np.load(file) as stored:
         assert np.array_equal(stored["x_train"], x) and np.array_equal(stored["y_test"], yt)
     got = data.load("toy", scale="raw", n_train=10)
@@ -77,7 +77,7 @@ def test_fetched_images_are_the_ones_of_the_source_and_load(hub, monkeypatch):
     folder = write(features, train={"image": list(x), "label": y}, test={"image": list(xt), "label": yt})
     with pytest.raises(InputError, match="part 'train' are not those"):
         registry.fetch("toy", source=folder)
-    assert file.read_bytes() == before and len(local.manifest(local.CACHE)) == 1
+    assert file.read_bytes() == before and len(local.manifest(local.cache())) == 1
 
 
 def test_a_part_of_the_public_set(hub, monkeypatch):
@@ -120,7 +120,7 @@ def test_what_cannot_be_fetched_says_so(hub, monkeypatch, tmp_path):
     )
     with pytest.raises(InputError, match="no column 'image'"):
         registry.fetch("mnist", source=folder)
-    assert not local.CACHE.exists() or not list(local.CACHE.iterdir())
+    assert not local.cache().exists() or not list(local.cache().iterdir())
 
 
 def test_registry_is_complete_and_honest():

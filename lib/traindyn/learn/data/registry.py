@@ -5,25 +5,31 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from traindyn.errors import InputError, choose, nearest
-from traindyn.files import atomic_path, sha256_file, write_text
+from traindyn.errors import InputError, choose, import_extra, nearest
+from traindyn.files import atomic_path, checkout, sha256_file, write_text
 from traindyn.learn.data import local, samples
 from traindyn.learn.data.builtin import SHIPPED
 
-REGISTRY = Path(__file__).resolve().parents[4] / "data" / "registry.toml"
+
+def registry_file() -> Path | None:
+    """Return the checkout's data/registry.toml, or None where the library was installed without its book."""
+    root = checkout()
+    path = None if root is None else root / "data" / "registry.toml"
+    return path if path is not None and path.is_file() else None
 
 
 def entries() -> dict[str, dict[str, Any]]:
     """Return the registry: {name: entry}. Empty where the library was installed without its book."""
-    if not REGISTRY.is_file():
+    if (path := registry_file()) is None:
         return {}
-    return {entry["name"]: entry for entry in tomllib.loads(REGISTRY.read_text(encoding="utf-8"))["dataset"]}
+    return {entry["name"]: entry for entry in tomllib.loads(path.read_text(encoding="utf-8"))["dataset"]}
 
 
 def obtainable(name: str, sha256: str | None = None) -> bool:
@@ -121,7 +127,7 @@ def fetch(name: str, folder: str | Path | None = None, source: str | Path | None
 
     Args:
         name: a name of the registry.
-        folder: where to; None: data/cache of the checkout.
+        folder: where to; None: data/cache of the checkout, or $TRAINDYN_DATA where there is no checkout.
         source: a local directory in the hub's format (parquet files) to read instead of the hub.
 
     Returns:
@@ -135,7 +141,10 @@ def fetch(name: str, folder: str | Path | None = None, source: str | Path | None
     entry = known[choose("data set", name, known)]
     if "hub" not in entry:
         raise InputError(f"data set '{name}' cannot be fetched: {entry['obtain']}")
-    hub, folder = entry["hub"], Path(folder or local.CACHE)
+    hub, folder = entry["hub"], folder or local.cache() or os.environ.get("TRAINDYN_DATA")
+    if folder is None:
+        raise InputError("where should the data lie? there is no checkout here; set TRAINDYN_DATA to a folder")
+    folder = Path(folder)
     splits, names = _splits(name, hub, source)
     wanted = entry.get("rows") or {part: {"of": part} for part in ("train", "test") if part in splits}
     arrays: dict[str, Any] = {}
@@ -171,10 +180,7 @@ def fetch(name: str, folder: str | Path | None = None, source: str | Path | None
 
 def _splits(name: str, hub: dict[str, Any], source: str | Path | None) -> tuple[Any, list[str]]:
     """Return the hub's splits and class names."""
-    try:
-        import datasets
-    except ImportError:
-        raise InputError(f"fetching '{name}' needs the extra 'data': pip install 'traindyn[data]'") from None
+    datasets = import_extra("datasets", f"fetching '{name}'")
     try:
         where = (str(source),) if source else (hub["repo"], *([hub["config"]] if "config" in hub else []))
         splits = datasets.load_dataset(*where)
@@ -194,8 +200,7 @@ def _samples(column: Any, kind: str, resize: int | None) -> np.ndarray | list[st
     """Return a column's samples: texts, or images as bytes (n, h, w) or (n, h, w, 3)."""
     if kind == "text":
         return [str(text) for text in column]
-    from PIL import Image
-
+    Image = import_extra("PIL.Image", "fetching images")
     images = (image.resize((resize, resize), Image.Resampling.BOX) if resize else image for image in column)
     return np.stack([np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")) for image in images])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +19,14 @@ class Raw:
 
     Attributes:
         name: its name.
-        kind: "image" (n, h, w) or (n, h, w, c), "audio" (n, samples), or "text" (strings).
+        kind: "image" (n, h, w) or (n, h, w, c), "audio" (n, samples), "table" (n, numbers), or "text" (strings).
         labels: {part: class indices (n,)}; parts "train" and "test", or only "all" where there is no split.
         take: (part, positions) -> the samples there, decoded.
         key: (part, position) -> bytes that identify the stored sample there.
         classes: class names, by index.
         top: the largest value a sample can have (255 for bytes).
         meta: file, checksum, caveat, licence, citation, as far as they are known.
+        low: the smallest value a sample can have.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Raw:
     classes: tuple[str, ...]
     top: float
     meta: dict[str, Any] = field(default_factory=dict)
+    low: float = 0.0
 
 
 def order(raw: Raw, part: str, positions: np.ndarray) -> np.ndarray:
@@ -53,6 +56,21 @@ def digest(raw: Raw, part: str) -> str:
     return hashlib.sha256(b"".join(sorted(own))).hexdigest()
 
 
+def drawn_digest(raw: Raw, drawn: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return the SHA-256 of labelled samples in the order in which they were drawn.
+
+    Args:
+        raw: the set.
+        drawn: pairs of stored part and positions: the training samples, then the test samples.
+    """
+    total = hashlib.sha256()
+    for part, positions in drawn:
+        total.update(b"part")
+        for at in positions:
+            total.update(hashlib.sha256(b"%d\0" % raw.labels[part][at] + raw.key(part, int(at))).digest())
+    return total.hexdigest()
+
+
 def pick_classes(raw: Raw, classes: Any) -> list[int]:
     """Return the class indices of `classes`: names, or indices; None means all.
 
@@ -64,7 +82,9 @@ def pick_classes(raw: Raw, classes: Any) -> list[int]:
     if classes is None:
         return list(range(len(raw.classes)))
     known: dict[Any, int] = {}
-    numbered = all(name.split(" ")[0].isdigit() for name in raw.classes)
+    if not isinstance(classes, list | tuple | range | np.ndarray) or np.ndim(classes) != 1:
+        raise InputError(f"classes={classes!r}: expected a list of names or numbers, for example ['a', 'b'] or [3, 7]")
+    numbered = all(re.fullmatch(r"-?\d+", name.split(" ")[0]) for name in raw.classes)
     for index, name in enumerate(raw.classes):
         known[name] = index
         known[int(name.split(" ")[0]) if numbered else index] = index

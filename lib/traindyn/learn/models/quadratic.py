@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from traindyn.errors import InputError
 from traindyn.layers import Activation, draw
+from traindyn.learn.models.expansion import expansion, random_direction
 
 
 class QuadraticModel(nn.Module):
@@ -120,18 +121,57 @@ class NQM(nn.Module):
     Args:
         two_layer: a module whose parameters are those of two linear layers (modules with `weight` of shapes (m, d) and
             (c, m), and optional `bias`), with one ReLU module (`layers.Activation` or `nn.ReLU`) between them.
+        example: inputs (n, ...) on which the model is compared with the network; random ones of shape (n, d) if None.
 
     Raises:
-        InputError: the module has another structure.
+        InputError: the module has another structure: the model is compared with the network, in float64, at the
+            expansion point and with its second-order expansion in one random direction.
     """
 
-    def __init__(self, two_layer: nn.Module) -> None:
+    def __init__(self, two_layer: nn.Module, example: Tensor | None = None) -> None:
         super().__init__()
         self.network = deepcopy(two_layer)
         self.frozen = deepcopy(_two_layers(self.network)[2])
         for parameter in self.frozen.parameters():
             parameter.requires_grad_(False)
         self._freeze()
+        self._prove(example)
+
+    def _prove(self, example: Tensor | None) -> None:
+        """Raise unless the model is what it promises: names and shapes of layers do not tell what a network does."""
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            model = deepcopy(self).double()
+            for parameter in model.network.parameters():
+                parameter.requires_grad_(True)
+            first = _two_layers(model.network)[2].weight
+            rng = torch.Generator().manual_seed(0)
+            x = (
+                torch.randn(8, first.shape[1], dtype=torch.float64, generator=rng)
+                if example is None
+                else example.detach()
+            )
+            x = x.to(first)
+            weights = {name: weight.detach().clone() for name, weight in model.network.named_parameters()}
+            direction = random_direction(weights)
+            try:
+                value, first, second = expansion(model.network, weights, direction, x)
+            except (RuntimeError, IndexError, ValueError, TypeError) as error:
+                shape = tuple(x.shape)
+                raise InputError(
+                    f"two_layer: the network does not take inputs of shape {shape}; give example=, a few of its inputs"
+                ) from error
+            found = [model(x)]
+            with torch.no_grad():
+                for name, weight in model.network.named_parameters():
+                    weight.add_(direction[name])
+            found.append(model(x))
+            expected = [value.detach(), (value + first + second / 2).detach()]
+            for ours, theirs in zip(found, expected, strict=True):
+                if ours.shape != theirs.shape or not (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max():
+                    raise InputError(
+                        "two_layer: expected two linear layers with one ReLU between them and nothing else that bends; "
+                        "this network differs from itself with frozen gates; quadratize takes any network"
+                    )
 
     def _freeze(self) -> None:
         first_name, gate_name, first, second = _two_layers(self.network)

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from traindyn.errors import InputError
+from traindyn.forward_pass import undisturbed
+from traindyn.learn.models.expansion import expansion, random_direction
 from traindyn.learn.models.quadratic import NQM, QuadraticModel
 
 __all__ = ["NQM", "QuadraticModel", "TaylorModel", "linearize", "quadratize"]
@@ -51,8 +54,6 @@ class _ElementaryNorms(TorchFunctionMode):
             return _layer_norm(*args, **kwargs)
         if func is F.group_norm:
             return _group_norm(*args, **kwargs)
-        if func is F.instance_norm:
-            raise InputError("model: InstanceNorm has no Taylor model here; take GroupNorm with one channel per group")
         return func(*args, **kwargs)
 
 
@@ -94,16 +95,21 @@ class TaylorModel(nn.Module):
     Forward mode runs inside and ordinary backward passes give the gradient in w; no Jacobian or Hessian is formed. A
     training step costs about 2 times the network's own for order 1 and 6 to 7 times for order 2.
 
+    Torch's nested forward mode is missing for some operations and wrong for others, without a word. So the model and
+    its gradient are compared with reverse mode over reverse mode, in float64 and in one random direction, on the first
+    inputs that it sees (see `prove`), and a network that torch cannot expand is refused.
+
     Args:
         model: any module whose forward pass torch can differentiate in forward mode; its train/eval mode is kept.
         order: 1 or 2.
+        example: inputs (n, ...) on which to compare at once, rather than at the first call.
 
     Raises:
-        InputError: the order is another one, no parameter is trainable, or a layer in training mode is random or
-            couples the samples.
+        InputError: the order is another one, no parameter is trainable, a layer in training mode is random or couples
+            the samples, or the expansion is not what reverse mode gives.
     """
 
-    def __init__(self, model: nn.Module, order: int) -> None:
+    def __init__(self, model: nn.Module, order: int, example: Tensor | None = None) -> None:
         super().__init__()
         if order not in (1, 2):
             raise InputError(f"order: expected 1 or 2, got {order!r}")
@@ -112,7 +118,13 @@ class TaylorModel(nn.Module):
         if not names:
             raise InputError("model: no parameter is trainable, so there is nothing to expand in")
         self.order = order
-        self.network = deepcopy(model)
+        try:
+            self.network = deepcopy(model)
+        except (RuntimeError, TypeError) as error:
+            raise InputError(
+                "model: cannot be copied, since it holds tensors with a history or locks; expected parameters, buffers "
+                "and plain values (for the deprecated weight_norm take torch.nn.utils.parametrizations)"
+            ) from error
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -127,6 +139,56 @@ class TaylorModel(nn.Module):
                     owner.add_module(part, nn.Module())
                 owner = getattr(owner, part)
             owner.register_parameter(leaf, nn.Parameter(anchor[name].detach().clone()))
+        self.proved: set[tuple] = set()
+        if example is not None:
+            self.prove(example)
+
+    def prove(self, x: Tensor) -> None:
+        """Compare the model and its gradient with reverse mode over reverse mode, on at most three of the inputs x.
+
+        Raises:
+            InputError: they differ, or torch cannot differentiate an operation of the network.
+        """
+        kind = (x.shape[1:], x.dtype)
+        x = x.detach()[:3]
+        x = x.double() if x.is_floating_point() else x
+        model = deepcopy(self).double()
+        model.proved = {(x.shape[1:], x.dtype)}
+        with undisturbed(model):
+            anchor = dict(model.network.named_parameters())
+            weights = {name: anchor[name].detach() for name, _ in model.weights.named_parameters()}
+            scale = {name: weight.abs().mean().clamp_min(1e-3) for name, weight in weights.items()}
+            direction = {name: 0.5 * scale[name] * step for name, step in random_direction(weights).items()}
+            for step in direction.values():
+                step.requires_grad_()
+            try:
+                with (
+                    _ElementaryNorms(),
+                    sdpa_kernel(SDPBackend.MATH),
+                ):  # third derivatives of fused norms are wrong, too
+                    value, first, second = expansion(model.network, weights, direction, x)
+                expected = value + first + (second / 2 if self.order == 2 else 0)
+                for name, weight in model.weights.named_parameters():
+                    weight.data = weights[name] + direction[name].detach()
+                found = model(x)
+                r = torch.randn(found.shape, dtype=found.dtype, generator=torch.Generator().manual_seed(2)).to(found)
+                ours = _gradients((found * r).sum(), list(model.weights.parameters()))
+                theirs = _gradients((expected * r).sum(), list(direction.values()))
+            except (RuntimeError, NotImplementedError) as error:
+                if isinstance(error, InputError):
+                    raise
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+                raise InputError(
+                    f"model: torch cannot expand it to order {self.order} ({reason}); write that operation in others"
+                ) from error
+        pairs = [(found - value, expected - value), *zip(ours, theirs, strict=True)]
+        floor = 1e-8 * value.norm()
+        if any(not (one - other).norm() <= 1e-8 * other.norm().clamp_min(floor) for one, other in pairs):
+            raise InputError(
+                f"model: torch's derivatives of order {self.order} in forward mode are wrong for an operation of it "
+                "(they differ from reverse mode); write that operation in others"
+            )
+        self.proved.add(kind)
 
     def train(self, mode: bool = True) -> TaylorModel:
         """Set the mode of this module; the network keeps the mode in which it was expanded."""
@@ -153,6 +215,8 @@ class TaylorModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x to what the network maps it to, in the Taylor model; same shapes as the network's."""
+        if (x.shape[1:], x.dtype) not in self.proved and not torch._C._are_functorch_transforms_active():
+            self.prove(x)
         anchor = dict(self.network.named_parameters())
         point = {name: anchor[name] for name, _ in self.weights.named_parameters()}
         step = {name: weight - point[name] for name, weight in self.weights.named_parameters()}
@@ -160,7 +224,7 @@ class TaylorModel(nn.Module):
         def value(parameters: dict[str, Tensor]) -> Tensor:
             placed = {slot: parameters[name] for name in point for slot in self.slots[name]}
             # torch's own handling of shared weights leaves a module that is registered twice with foreign tensors
-            with _ElementaryNorms():
+            with _ElementaryNorms(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward mode
                 return functional_call(self.network, placed, (x,), tie_weights=False)
 
         def expand(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -171,6 +235,12 @@ class TaylorModel(nn.Module):
             return start + slope
         (start, slope), (_, curvature) = jvp(expand, (point,), (step,))
         return start + slope + curvature / 2
+
+
+def _gradients(total: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    if not total.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    return list(torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True))
 
 
 def linearize(model: nn.Module) -> TaylorModel:

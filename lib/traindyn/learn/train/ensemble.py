@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap
 from traindyn import losses
 from traindyn.compute import seeded
 from traindyn.errors import InputError
+from traindyn.forward_pass import places
 from traindyn.learn.train.tracing import agree, record
 
 Step = Callable[..., tuple[Tensor, ...]]
@@ -93,6 +94,7 @@ class Stack:
             stop = start + shape.numel()
             self.params[name] = self.flat[:, start:stop].view(self.runs, *shape)
             start = stop
+        self._places = places(self.module, [*self.params, *self.fixed])
         self._own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         self.outputs = self.flat  # of the last pass over data, (R, n, ...)
         self.passes = Passes(eager="" if trace else "trace=False")
@@ -111,7 +113,8 @@ class Stack:
         return self.module
 
     def _one(self, params: dict[str, Tensor], fixed: dict[str, Tensor], X: Tensor) -> Tensor:
-        return functional_call(self.module, {**params, **fixed}, (X,))
+        values = {**params, **fixed}
+        return functional_call(self.module, {k: values[name] for k, name in self._places}, (X,), tie_weights=False)
 
     def predict(self, X: Tensor, shared: bool = True) -> Tensor:
         """Return every run's outputs.

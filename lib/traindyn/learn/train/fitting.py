@@ -119,9 +119,6 @@ def fit(
         dtype = first_X.dtype if torch.as_tensor(first_X).is_floating_point() else torch.float32
     if dtype not in (torch.float32, torch.float64):
         raise InputError(f"dtype: expected float32 or float64, got {dtype}; convert X, or give dtype=torch.float32")
-    if device.type == "cuda":
-        strict_float32()
-
     specs = [Spec(index, seed, plan) for index, seed in enumerate(given) for plan in plans(lr, schedule, seed)]
     job = Job(
         build=_builder(model, seeds is not None, own["init"], dtype),
@@ -140,7 +137,8 @@ def fit(
         trace=trace,
     )
     at_once = size(job, specs, together)
-    with tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False) as bar:
+    shown = tqdm(total=len(specs) * steps, unit="step", disable=None if progress else True, leave=False)
+    with strict_float32(), shown as bar:
         trained = train(job, specs, at_once, bar.update, Path(checkpoint) if checkpoint else None)
     meta = {
         "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "callable"),

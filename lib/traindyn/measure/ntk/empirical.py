@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from traindyn.compute import memory_budget
 from traindyn.errors import InputError, NotFiniteError, choose
-from traindyn.measure.ntk.graph import apply_model
+from traindyn.forward_pass import check_module, undisturbed
+from traindyn.measure.ntk.jacobians import Job, jacobian_kernel
 from traindyn.measure.ntk.passes import Pass
-from traindyn.measure.ntk.plan import GraphChanged, Plan, plan_for
+from traindyn.measure.ntk.plan import GraphChanged, NotProved, Plan, forget, plan_for
 from traindyn.measure.ntk.products import Outer, outer_product, row_product
 
 METHODS = ("auto", "structured", "jacobian")
@@ -34,7 +34,9 @@ def empirical_ntk(
     The structured method sends X through the network once and each output back once; every operation that reads a
     parameter then adds products of Gram matrices of its inputs and of the signals that came back to it (or, where
     that is cheaper, contracts this layer's per-sample gradients). Parameters that no rule covers are left to chunked
-    Jacobians, and only they. The model is not touched: no hooks, no gradients; callers may be under `no_grad`.
+    Jacobians, and only they. Where that plan is new, or where samples may go ways of their own (indexing, sorting), a
+    random combination of the gradients is compared with one ordinary backward pass of it, and the Jacobians answer if
+    they differ. The model is not touched: no hooks, no gradients, buffers as before; callers may be under `no_grad`.
 
     Args:
         model: a network that treats the samples of a batch independently and maps X to (n,) or (n, c).
@@ -57,18 +59,19 @@ def empirical_ntk(
     """
     choose("method", method, METHODS)
     choose("outputs", outputs, OUTPUTS)
-    if chunk is not None and chunk < 1:
-        raise InputError(f"chunk: expected a number of samples >= 1, got {chunk}")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise InputError(f"chunk: expected a whole number of samples, at least 1, got {chunk!r}")
+    check_module(model)
     wanted = _wanted(model, params)
     _check_model(model, wanted)
-    with torch.inference_mode(False), torch.enable_grad():
+    with undisturbed(model):
         batches = [_check_inputs("X", X, wanted)] + ([] if X2 is None else [_check_inputs("X2", X2, wanted)])
         if X2 is not None and X2.shape[1:] != X.shape[1:]:
             raise InputError(
                 f"X2: expected samples of shape {tuple(X.shape[1:])} like those of X, got {tuple(X2.shape[1:])}"
             )
-        job = _Job(model, wanted, outputs == "full", memory_budget(X.device), chunk)
-        K = _jacobian(job, batches, list(wanted)) if method == "jacobian" else _structured(job, batches, method)
+        job = Job(model, wanted, outputs == "full", memory_budget(X.device), chunk)
+        K = jacobian_kernel(job, batches, list(wanted)) if method == "jacobian" else _structured(job, batches, method)
     if not torch.isfinite(K).all():
         raise NotFiniteError("model: its tangent kernel holds NaN or infinity on X; has training diverged?")
     return K.flatten(2).flatten(0, 1)
@@ -125,52 +128,40 @@ def _check_inputs(name: str, X: Tensor, wanted: dict[str, Tensor]) -> Tensor:
     return X.detach().clone() if X.is_inference() else X.detach()
 
 
-@dataclass
-class _Job:
-    """What every part of one computation needs to know."""
-
-    model: nn.Module
-    wanted: dict[str, Tensor]
-    full: bool
-    budget: int
-    chunk: int | None
-
-    def kernel(self, n: int, n2: int, c: int, like: Tensor) -> Tensor:
-        """Zeros for the kernel, or an error that says what would fit."""
-        size = n * n2 * like.element_size()
-        needed = size * c**2 if self.full else size
-        if needed > self.budget:
-            hint = f"outputs='trace' needs {size / 2**20:.0f} MiB" if self.full and c > 1 else "take fewer samples"
-            raise InputError(
-                f"X: the kernel itself needs {needed / 2**20:.0f} MiB, the budget is {self.budget / 2**20:.0f} MiB; "
-                f"{hint}, or raise TRAINDYN_MEMORY"
-            )
-        outputs = c if self.full else 1
-        return torch.zeros(n, outputs, n2, outputs, dtype=like.dtype, device=like.device)
-
-
 # ------------------------------------------------------------------------------------------------ structured
 
 
-def _structured(job: _Job, batches: list[Tensor], method: str) -> Tensor:
-    try:
-        K, uncovered = _in_blocks(job, batches)
-    except GraphChanged:  # the network computes in another way each time, or for each number of samples
-        K, uncovered = None, set(job.wanted)
+def _structured(job: Job, batches: list[Tensor], method: str) -> Tensor:
+    K, uncovered, refused = None, set(job.wanted), set()
+    for attempt in range(3):
+        try:
+            K, uncovered = _in_blocks(job, batches, refused)
+            break
+        except GraphChanged:  # the network computes in another way each time, or for each number of samples
+            break
+        except NotProved as wrong:  # at first the plan may be of another time; then some parameters are left out
+            forget(job.model)
+            refused = refused | wrong.names if attempt else refused
     if uncovered and method == "structured":
         names = ", ".join(sorted(uncovered))
         raise InputError(f"method: 'structured' has no rule for how the model uses {names}; take 'auto' or 'jacobian'")
     if uncovered:
-        rest = _jacobian(job, batches, [name for name in job.wanted if name in uncovered])
+        rest = jacobian_kernel(job, batches, [name for name in job.wanted if name in uncovered])
         K = rest if K is None else K + rest
     return K
 
 
-def _in_blocks(job: _Job, batches: list[Tensor]) -> tuple[Tensor, set[str]]:
-    """What the rules contribute, block of samples by block of samples, and the parameters that they do not cover."""
+def _in_blocks(job: Job, batches: list[Tensor], refused: set[str]) -> tuple[Tensor, set[str]]:
+    """What the rules contribute, block of samples by block of samples, and the parameters that they do not cover.
+
+    Args:
+        job, batches: what is computed.
+        refused: parameters for which the rules were seen to be wrong.
+    """
     X, X2 = batches[0], batches[-1]
     symmetric = len(batches) == 1
     plan = plan_for(job.model, X, job.wanted)
+    plan.uncovered |= refused
     K = job.kernel(len(X), len(X2), plan.outputs, X if X.is_floating_point() else next(iter(job.wanted.values())))
     if not plan.entries:
         return K, plan.uncovered
@@ -179,6 +170,7 @@ def _in_blocks(job: _Job, batches: list[Tensor]) -> tuple[Tensor, set[str]]:
     def send(samples: Tensor) -> Pass:
         nonlocal uncovered
         made = Pass(job.model, samples, job.wanted)
+        made.plan.uncovered |= refused
         uncovered = made.plan.uncovered if uncovered is None else uncovered
         if made.plan.uncovered != uncovered:
             raise GraphChanged
@@ -197,7 +189,7 @@ def _in_blocks(job: _Job, batches: list[Tensor]) -> tuple[Tensor, set[str]]:
     return K, uncovered
 
 
-def _block_size(job: _Job, plan: Plan, batches: list[Tensor]) -> int:
+def _block_size(job: Job, plan: Plan, batches: list[Tensor]) -> int:
     """Samples in one block: what the user says, all where they fit the budget, else what fits it twice (two meet)."""
     longest = max(len(batch) for batch in batches)
     if job.chunk is not None:
@@ -209,7 +201,7 @@ def _block_size(job: _Job, plan: Plan, batches: list[Tensor]) -> int:
 
 
 @torch.no_grad()
-def _contract(job: _Job, here: Pass, there: Pass) -> Tensor:
+def _contract(job: Job, here: Pass, there: Pass) -> Tensor:
     """Kernel of one block of samples against another."""
     c = here.plan.outputs
     total = job.kernel(here.n, there.n, c, here.out)
@@ -229,48 +221,7 @@ def _contract(job: _Job, here: Pass, there: Pass) -> Tensor:
             else:
                 size = sum(job.wanted[name].numel() for name in names) * len(outputs) * total.element_size()
                 total += row_product(u, here.n, None if v is u else v, there.n, size, job.full, job.budget)
+    for made in (here, there):
+        if made.steady:
+            made.plan.proved.add(made.details)
     return total
-
-
-# ------------------------------------------------------------------------------------------------ Jacobians
-
-
-def _jacobian(job: _Job, batches: list[Tensor], names: list[str]) -> Tensor:
-    """Kernel of the named parameters from per-sample Jacobians, in chunks."""
-    with torch.no_grad():
-        c = apply_model(job.model, batches[0][:1]).shape[1]
-    like = job.wanted[names[0]]
-    X, X2 = batches[0], batches[-1]
-    job.kernel(len(X), len(X2), c, like)
-    rows = [_jacobian_rows(job, batch, names) for batch in batches]
-    size = sum(job.wanted[name].numel() for name in names) * c * like.element_size()
-    budget = job.budget if job.chunk is None else min(job.budget, 4 * size * job.chunk)
-    return row_product(rows[0], len(X), None if len(batches) == 1 else rows[1], len(X2), size, job.full, budget)
-
-
-def _jacobian_rows(job: _Job, X: Tensor, names: list[str]) -> Callable[[int, int], Tensor]:
-    chosen = {name: job.wanted[name].detach() for name in names}
-
-    def single(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.func.functional_call(job.model, parameters, (x[None],)).reshape(-1)
-
-    jacobian = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, 0))
-
-    def rows(lo: int, hi: int) -> Tensor:
-        try:
-            blocks = jacobian(chosen, X[lo:hi])
-        except (RuntimeError, ValueError, NotImplementedError):  # an operation that torch cannot vectorise
-            return torch.stack([_sample_jacobian(job, x, names) for x in X[lo:hi]])
-        return torch.cat([block.reshape(*block.shape[:2], -1) for block in blocks.values()], 2)
-
-    return rows
-
-
-def _sample_jacobian(job: _Job, x: Tensor, names: list[str]) -> Tensor:
-    """Jacobian of one sample by one backward pass per output: (c, P)."""
-    leaves = [job.wanted[name] for name in names]
-    lines = []
-    for output in apply_model(job.model, x[None])[0]:
-        grads = torch.autograd.grad(output, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
-        lines.append(torch.cat([grad.flatten() for grad in grads]))
-    return torch.stack(lines)

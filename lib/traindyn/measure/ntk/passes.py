@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from traindyn.measure.ntk.graph import ISOMETRIES, Trace, forward, trace
-from traindyn.measure.ntk.plan import Entry, Plan, plan_for
+from traindyn.measure.ntk.plan import Entry, NotProved, Plan, plan_for
 from traindyn.measure.ntk.products import Direct, Outer
 from traindyn.measure.ntk.rules import RULES
 
@@ -21,10 +21,18 @@ class Pass:
         self.wanted, self.n = wanted, len(X)
         # torch flattens a single sample in other ways than several, so a single one is sent twice
         self.sent = max(2, self.n)
-        leaf, self.out = forward(model, X if self.n > 1 else X.repeat(2, *[1] * (X.dim() - 1)))
+        data = X if self.n > 1 else X.repeat(2, *[1] * (X.dim() - 1))
+        leaf, self.out = forward(model, data)
         self.graph: Trace = trace(self.out)
         self.plan: Plan = plan_for(model, X, wanted, self.graph.signature)
         self.edges = sorted({entry.edge for entry in self.plan.entries})
+        self.details = self.graph.details()
+        # tokens may have been sorted or packed before the graph began: then the looked-up ones are not those given
+        self.steady = self.plan.steady and all(
+            (indices := self.graph.nodes[node]._saved_indices).shape == data.shape and torch.equal(indices, data)
+            for node in self.plan.lookups
+        )
+        self.proved = self.steady and self.details in self.plan.proved
 
     def gradients(self, outputs: range) -> dict[tuple[str, ...], Outer | Callable[[int, int], Tensor]]:
         """Return each group of connected parameters' share: a weight's `Outer`, or a function (lo, hi) -> rows.
@@ -37,14 +45,51 @@ class Pass:
         for entry in self.plan.entries:
             node, at = self.graph.nodes[entry.node], self.edges.index(entry.edge)
             rule, expr = RULES[node.name(), entry.slot], self.graph.shape(*entry.expr)
-            feature = rule.build(node, [signal[at] for signal in signals], expr, entry.layout, self.sent)
-            features.append(feature if self.n > 1 else feature.first())
+            try:
+                features.append(rule.build(node, [signal[at] for signal in signals], expr, entry.layout, self.sent))
+            except RuntimeError as error:  # the sample axis is not where the plan has seen it
+                raise NotProved(set(entry.names)) from error
+        if not self.proved:
+            self._prove(outputs, features)
+        if self.n == 1:
+            features = [feature.first() for feature in features]
         return {
             names: self._join(names, [(self.plan.entries[i], features[i]) for i in group])
             for names, group in self._groups()
         }
 
+    def _prove(self, outputs: range, features: list[Outer | Direct]) -> None:
+        """Compare a random combination of the samples' gradients with one ordinary backward pass of it.
+
+        Raises:
+            NotProved: they differ.
+        """
+        names = [name for name in self.wanted if name not in self.plan.uncovered]
+        if not names:
+            return
+        leaves = [self.wanted[name] for name in names]
+        draw = torch.Generator().manual_seed(len(self.graph.nodes))
+        r = torch.randn(self.sent, len(outputs), generator=draw, dtype=torch.float64).to(self.out)
+        back = torch.zeros_like(self.out)
+        back[:, outputs.start : outputs.stop] = r
+        whole = torch.autograd.grad(
+            self.out, leaves, back, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        whole = [grad.to_dense().flatten() if grad.is_sparse else grad.flatten() for grad in whole]
+        parts = torch.cat([torch.zeros_like(grad) for grad in whole])[None]
+        for entry, feature in zip(self.plan.entries, features, strict=True):
+            parts = parts + self._pull(entry, feature.combined(r)[None], leaves)
+        tolerance = 1e-3 if self.out.dtype == torch.float32 else 1e-9
+        wrong = set()
+        for name, grad, part in zip(names, whole, parts[0].split([len(grad) for grad in whole]), strict=True):
+            if grad.isfinite().all() and not (grad - part).norm() <= tolerance * max(grad.norm(), part.norm()):
+                wrong.add(name)
+        if wrong:
+            raise NotProved(wrong)
+
     def _signals(self, output: int) -> list[Tensor]:
+        if not self.edges:
+            return []
         edges = [GradientEdge(self.graph.nodes[edge], 0) for edge in self.edges]
         ones = torch.zeros_like(self.out)
         ones[:, output] = 1

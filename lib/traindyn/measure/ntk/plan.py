@@ -9,7 +9,7 @@ other samples stay at zero.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from traindyn.errors import InputError
-from traindyn.measure.ntk.graph import VIEWS, Trace, apply_model, forward, trace
+from traindyn.forward_pass import COUPLED, call_with, try_out
+from traindyn.measure.ntk.graph import STEADY, VIEWS, Trace, apply_model, forward, trace
 from traindyn.measure.ntk.rules import RULES, Layout, samples_first
 
 PROBE = 3  # samples in a probe: the fewest for which sample-major and sample-minor order differ at every place
@@ -45,6 +46,8 @@ class Plan:
 
     signature: the graph it holds for; entries: where parameters enter; uncovered: names of those that no rule covers;
     outputs: c; sample_bytes: what the activations of one sample and the signals of one output take, at most.
+    steady: whether every operation between data and output sends a sample to the same place whatever the data are;
+    lookups: operations that look tokens up; proved: the details of passes on which the plan was seen to be right.
     """
 
     signature: tuple
@@ -52,6 +55,9 @@ class Plan:
     uncovered: set[str]
     outputs: int
     sample_bytes: int
+    steady: bool = False
+    lookups: tuple[int, ...] = ()
+    proved: set[tuple] = field(default_factory=set)
 
 
 def _is_source(name: str, below: list) -> bool:
@@ -67,10 +73,12 @@ def _may_be_constant(graph: Trace, index: int) -> bool:
     return name == "ExpandBackward0" or _is_source(name, graph.children[index])
 
 
-def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]) -> tuple[list[Entry], set[str], int]:
+def _entries(
+    graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]
+) -> tuple[list[Entry], set[str], list[int]]:
     """Find where expressions of wanted parameters meet the data; `constant` nodes are known not to see the data.
 
-    The third result counts the numbers in the outputs of all operations that see the data, views left out.
+    The third result lists the operations that see the data.
     """
     dynamic: list[bool] = []
     leaves: list[frozenset[str]] = []
@@ -92,22 +100,34 @@ def _entries(graph: Trace, X: Tensor, wanted: dict[int, str], constant: set[int]
             if child is None or dynamic[child[0]] or not leaves[child[0]]:
                 continue
             names = leaves[child[0]]
+            if not math.prod(graph.shape(*child)):
+                continue  # a layer of width zero has no gradient
             if graph.nodes[child[0]].name() == "ExpandBackward0" and child[0] not in constant:
                 # the expanded copies carry the sample axis themselves; their gradient holds all their uses at once
                 entries[child[0], 0] = Entry(child[0], 0, graph.children[child[0]][0], child[0], names)
-            elif (name, slot) in RULES and RULES[name, slot].covers(node):
+            elif (
+                (name, slot) in RULES
+                and graph.is_real(index)
+                and graph.is_real(*child)
+                and RULES[name, slot].covers(node)
+            ):
                 entries[index, slot] = Entry(index, slot, child, index, names)
             else:
                 uncovered |= names
         leaves[-1] = frozenset()
     if graph.nodes and not dynamic[-1]:
         uncovered |= leaves[-1]
-    numbers = sum(
-        math.prod(graph.shape(index))
-        for index, sees_data in enumerate(dynamic)
-        if sees_data and graph.nodes[index].name() not in VIEWS
+    return list(entries.values()), uncovered, [index for index, sees_data in enumerate(dynamic) if sees_data]
+
+
+def _is_steady(graph: Trace, seeing: list[int], lookups: set[int]) -> bool:
+    """Whether all operations that see the data are known to treat samples alike, and nothing came by a hidden way."""
+    operations = [index for index in seeing if not hasattr(graph.nodes[index], "variable")]
+    return all(
+        graph.nodes[index].name() in STEADY
+        and (index in lookups or not _is_source(graph.nodes[index].name(), graph.children[index]))
+        for index in operations
     )
-    return list(entries.values()), uncovered, numbers
 
 
 def _layouts(graph: Trace, edges: list[int], out: Tensor, X: Tensor, found: dict[int, set[Layout]], seen: set) -> None:
@@ -119,10 +139,7 @@ def _layouts(graph: Trace, edges: list[int], out: Tensor, X: Tensor, found: dict
         others = torch.arange(n, device=out.device) != sample
         signals = torch.autograd.grad(out[sample] @ weights, targets, retain_graph=True, allow_unused=True)
         if X.requires_grad and signals[-1] is not None and signals[-1][others].any():
-            raise InputError(
-                "model: the output of one sample depends on the other samples of the batch, so the tangent kernel is "
-                "not defined sample by sample; remove the coupling (batch statistics?) or put the layer in eval mode"
-            )
+            raise InputError(COUPLED)
         for edge, signal in zip(edges, signals, strict=False):
             if signal is None or not signal.any():
                 continue
@@ -148,19 +165,17 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], count: int
         InputError: the samples of a batch influence one another, or the model is random.
     """
     rows = torch.arange(count, device=X.device) % len(X)
+    try_out(model, X[rows], run=apply_model)
     probe, out = forward(model, X[rows])
     if not torch.isfinite(out).all():
         raise InputError("model: its outputs hold NaN or infinity on X; has training diverged?")
-    again = apply_model(model, X[rows]).detach()
-    if not torch.allclose(out.detach(), again, rtol=1e-3, atol=1e-6):
-        raise InputError("model: gives two different outputs for one input (dropout?); call model.eval() first")
     graph = trace(out)
     if any("CheckpointFunction" in node.name() for node in graph.nodes):
         raise InputError("model: reentrant checkpoints hide their parameters; use checkpoint(use_reentrant=False)")
     names = {id(parameter): name for name, parameter in wanted.items()}
     constant: set[int] = set()
     while True:
-        entries, uncovered, numbers = _entries(graph, probe, names, constant)
+        entries, uncovered, seeing = _entries(graph, probe, names, constant)
         edges = sorted({entry.edge for entry in entries})
         found = {edge: _candidates(graph.shape(edge), count) for edge in edges}
         seen: set[int] = set()
@@ -183,7 +198,17 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], count: int
                 kept.append(entry)
                 continue
         uncovered |= entry.names
-    return Plan(graph.signature, kept, uncovered, out.shape[1], 2 * numbers * out.element_size() // count)
+    numbers = sum(math.prod(graph.shape(index)) for index in seeing if graph.nodes[index].name() not in VIEWS)
+    lookups = {index for index in seeing if graph.nodes[index].name() == "EmbeddingBackward0"} - constant
+    return Plan(
+        graph.signature,
+        kept,
+        uncovered,
+        out.shape[1],
+        2 * numbers * out.element_size() // count,
+        _is_steady(graph, seeing, lookups),
+        tuple(lookups),
+    )
 
 
 def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
@@ -197,7 +222,7 @@ def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
         else p.detach().clone().requires_grad_()
         for name, p in wanted.items()
     }
-    out = torch.func.functional_call(model, random, (probe.clone(),)).reshape(len(probe), -1)
+    out = call_with(model, random, probe.clone()).reshape(len(probe), -1)
     other = trace(out)
     if other.signature == graph.signature:
         _layouts(other, unclear, out, probe, found, seen)
@@ -205,6 +230,14 @@ def _second_look(model, probe, wanted, graph, unclear, found, seen) -> None:
 
 class GraphChanged(Exception):
     """A pass has another autograd graph than the probe of the same inputs: nothing can be planned."""
+
+
+class NotProved(Exception):
+    """The gradients that a plan gives differ from those of one ordinary backward pass; `names` says which."""
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__(", ".join(sorted(names)))
+        self.names = names
 
 
 _PLANS: WeakKeyDictionary[nn.Module, dict[tuple, Plan]] = WeakKeyDictionary()
@@ -230,3 +263,8 @@ def plan_for(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], signature: 
         if signature in (None, plan.signature):
             return plan
     raise GraphChanged
+
+
+def forget(model: nn.Module) -> None:
+    """Drop the plans of a model: it does something else now."""
+    _PLANS.pop(model, None)

@@ -73,6 +73,20 @@ class Outer:
         equation = "ngta,ncgts->ncgas" if self.order == "as" else "ngta,ncgts->ncgsa"
         return torch.einsum(equation, a, s).reshape(*s.shape[:2], *self.shape)
 
+    def combined(self, r: Tensor) -> Tensor:
+        """The combination of all samples' gradients with coefficients r of shape (n, c): shape of the weight."""
+        n, groups, T = len(self.signals), self.signals.shape[2], self.positions
+        total = self.signals.new_zeros(groups, self.tokens or self.width, self.out)
+        step = max(1, CACHE // max(1, T * (self.width + self.out) * groups))
+        for lo in range(0, n, step):
+            s = torch.einsum("ncgts,nc->gnts", self.signals[lo : lo + step], r[lo : lo + step]).flatten(1, 2)
+            a = self.inputs(lo, lo + len(self.signals[lo : lo + step]))
+            if self.tokens is not None:
+                total[0].index_add_(0, a.flatten(), s[0])
+            else:
+                total.baddbmm_(a.transpose(0, 1).flatten(1, 2).mT, s)
+        return (total if self.order == "as" else total.mT).reshape(self.shape)
+
 
 @dataclass
 class Direct:
@@ -91,6 +105,10 @@ class Direct:
     def rows(self, lo: int, hi: int) -> Tensor:
         """Gradients of samples lo..hi as rows, shape (m, c, P)."""
         return self.values[lo:hi].reshape(hi - lo, self.values.shape[1], -1)
+
+    def combined(self, r: Tensor) -> Tensor:
+        """The combination of all samples' gradients with coefficients r of shape (n, c): shape of the parameter."""
+        return torch.einsum("nc...,nc->...", self.values, r)
 
     def first(self) -> Direct:
         """The first sample alone."""
@@ -197,7 +215,7 @@ def _gradient_block(u: Outer, group: int, rows: slice, budget: int) -> Tensor:
     G = signals.new_empty(n, c, signals.shape[-1], u.width)
     # patches are consumed while they are in the cache; a layer with its own way only copies its inputs per output
     numbers = CACHE if u.blocks is None else 64 * CACHE
-    held = u.positions * (u.width if u.blocks is None else signals.shape[1] * (u.width + signals.shape[-1]))
+    held = max(1, u.positions * (u.width if u.blocks is None else signals.shape[1] * (u.width + signals.shape[-1])))
     step = max(1, min(n, min(numbers, budget // signals.element_size()) // held))
     for lo in range(0, n, step):
         hi = min(lo + step, n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from traindyn.compute import generator, normal
+from traindyn.evidence import table
 from traindyn.layers import starts
 from traindyn.measure import teacher as measure
 from traindyn.studies.student_teacher import students as learn
@@ -39,55 +41,93 @@ def pair(d: int, theta: float, norms: tuple[float, float]) -> tuple[Tensor, Tens
     return w_star, w
 
 
-def expected(seed: int, size: SimpleNamespace) -> pd.DataFrame:
+def expected_activation(w_teacher: Tensor, w: Tensor, second_moment: float = 1.0) -> Tensor:
+    r"""Return E[x 1(w.x > 0) relu(w^*.x)] for spherically symmetric x (Theorem 6 with its constant and norms mended).
+
+    kappa/(2 pi) [ (pi - theta) w^* + sin(theta) |w^*| w/|w| ],  kappa = E|x|^2 / d.
+
+    Args:
+        w_teacher: (..., d).  w: (..., d), not zero.
+        second_moment: kappa; 1 for N(0, I).
+
+    Returns:
+        (..., d).
+    """
+    theta = measure.angle(w_teacher, w)[..., None]
+    unit = w / w.norm(dim=-1, keepdim=True)
+    bracket = (torch.pi - theta) * w_teacher + theta.sin() * w_teacher.norm(dim=-1, keepdim=True) * unit
+    return second_moment / (2 * torch.pi) * bracket
+
+
+def expected(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Estimate E[x 1(w.x > 0) relu(w^*.x)] by Monte Carlo and compare with Theorem 6 as printed and mended.
 
     One sample per law and dimension serves all angles and norms.
 
     Args:
-        seed: of the sample.
+        seeds: of the samples.
         size: laws, dims, norms (pairs |w^*|, |w|), angles, samples.
 
     Returns:
-        One row per case: `error` (largest in-plane residual of the mended formula in standard errors), `ratio`
+        One row per case (seed, law, d, norms, theta): `error` (largest in-plane residual of the mended formula in
+        standard errors), `ratio`
         (length of the estimate over that of the formula), `printed_scalar` (best multiple of the printed bracket),
         `printed_error` (angle between the printed bracket and the estimate, radian), `slip_error` (the same for unit
         vectors with the sign that the printed proof arrives at).
     """
     rows = []
-    for law in size.laws:
-        for d in size.dims:
-            x, kappa = draws(law, size.samples, d, generator(seed, f"{law}-{d}"))
-            for norms in size.norms:
-                for theta in size.angles:
-                    w_star, w = pair(d, theta, norms)
-                    terms = x[:, :2] * ((x @ w > 0) * (x @ w_star).relu())[:, None]
-                    mean, error = terms.mean(0), terms.std(0) / size.samples**0.5
-                    formula = measure.expected_activation(w_star, w, kappa)[:2]
-                    printed = norms[0] * norms[1] / 2 * ((np.pi - theta) * w_star + np.sin(theta) * w)[:2]
-                    slip = (np.pi - theta) * w_star[:2] / norms[0] - np.sin(theta) * w[:2] / norms[1]
-                    rows.append(
-                        {
-                            "law": law,
-                            "d": d,
-                            "norms": f"{norms[0]:g}, {norms[1]:g}",
-                            "theta": theta,
-                            "error": float(((mean - formula).abs() / error.clamp_min(1e-12)).max()),
-                            "ratio": float(mean.norm() / formula.norm()),
-                            "printed_scalar": float((mean @ printed) / (printed @ printed)),
-                            "printed_error": float(measure.angle(mean, printed)),
-                            "slip_error": float(measure.angle(mean, slip)),
-                        }
-                    )
+    for seed, law, d in product(seeds, size.laws, size.dims):
+        x, kappa = draws(law, size.samples, d, generator(seed, f"{law}-{d}"))
+        for norms in size.norms:
+            for theta in size.angles:
+                w_star, w = pair(d, theta, norms)
+                terms = x[:, :2] * ((x @ w > 0) * (x @ w_star).relu())[:, None]
+                mean, error = terms.mean(0), terms.std(0) / size.samples**0.5
+                formula = expected_activation(w_star, w, kappa)[:2]
+                printed = norms[0] * norms[1] / 2 * ((np.pi - theta) * w_star + np.sin(theta) * w)[:2]
+                slip = (np.pi - theta) * w_star[:2] / norms[0] - np.sin(theta) * w[:2] / norms[1]
+                rows.append(
+                    {
+                        "seed": seed,
+                        "law": law,
+                        "d": d,
+                        "norms": f"{norms[0]:g}, {norms[1]:g}",
+                        "theta": theta,
+                        "error": float(((mean - formula).abs() / error.clamp_min(1e-12)).max()),
+                        "ratio": float(mean.norm() / formula.norm()),
+                        "printed_scalar": float((mean @ printed) / (printed @ printed)),
+                        "printed_error": float(measure.angle(mean, printed)),
+                        "slip_error": float(measure.angle(mean, slip)),
+                    }
+                )
     return pd.DataFrame(rows)
+
+
+def pull(found: pd.DataFrame, inner: float) -> pd.DataFrame:
+    """Return the worst of the cases of `expected`, per seed.
+
+    Args:
+        found: of `expected`.
+        inner: largest angle, radian, at which directions and lengths are compared; the vectors nearly vanish beyond.
+
+    Returns:
+        `errors` (largest `error`), `slip_error`; over angles below `inner`: `printed_error`, `length_error` (of
+        `ratio` against 1); `scalar_spread` (largest over smallest `printed_scalar` among the norms, at the worst law,
+        dimension and angle); `compared` (number of cases).
+    """
+    near = found[found["theta"] < inner].assign(length_error=lambda t: (t["ratio"] - 1).abs())
+    scalars = found.groupby(["seed", "law", "d", "theta"])["printed_scalar"].agg(lambda s: s.max() / s.min())
+    worst = found.groupby("seed").agg(errors=("error", "max"), slip_error=("slip_error", "max"), compared=("d", "size"))
+    worst = worst.join(near.groupby("seed")[["printed_error", "length_error"]].max())
+    return table(worst.join(scalars.groupby("seed").max().rename("scalar_spread")).reset_index())
 
 
 def between(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Estimate the coefficients of the expected vector along w^* and w, over angles (sentence after Theorem 6).
 
     Returns:
-        One row per seed, input law ("symmetric", or "shifted": a normal one with mean 1.5 along -w) and angle: the
-        smaller of the two coefficients in standard errors.
+        Per seed and input law ("symmetric", or "shifted": a normal one with mean 1.5 along -w): `lowest`, the smaller
+        of the two coefficients at the worst angle, in standard errors.
     """
     rows = []
     for seed in seeds:
@@ -100,7 +140,8 @@ def between(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
                 along = terms @ basis.T
                 error = along.std(0) / size.samples**0.5
                 rows.append((seed, law, theta, float((along.mean(0) / error.clamp_min(1e-12)).min())))
-    return pd.DataFrame(rows, columns=["seed", "law", "theta", "lowest"])
+    found = pd.DataFrame(rows, columns=["seed", "law", "theta", "lowest"])
+    return table(found.groupby(["seed", "law"], as_index=False)["lowest"].min(), "law")
 
 
 def norm_growth(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
@@ -129,7 +170,7 @@ def norm_growth(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             rows.append(
                 (seed, kind, float((left - right).abs().max() / scale), float((change - right).abs().max() / scale))
             )
-    return pd.DataFrame(rows, columns=["seed", "kind", "gap", "step"])
+    return table(pd.DataFrame(rows, columns=["seed", "kind", "gap", "step"]), "kind")
 
 
 def field(W: Tensor, V: Tensor, W_star: Tensor, V_star: Tensor) -> Tensor:
@@ -143,8 +184,8 @@ def field(W: Tensor, V: Tensor, W_star: Tensor, V_star: Tensor) -> Tensor:
     Returns:
         (n, d).
     """
-    pull = measure.expected_activation(W_star[None], W[:, None])
-    push = measure.expected_activation(W[None], W[:, None])
+    pull = expected_activation(W_star[None], W[:, None])
+    push = expected_activation(W[None], W[:, None])
     return torch.einsum("kj,kjd->kd", V @ V_star.T, pull) - torch.einsum("kj,kjd->kd", V @ V.T, push)
 
 
@@ -194,13 +235,13 @@ def residue_form(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             total += ((r @ V.T) * (f > 0)).T @ x / size.samples
         values = [float(gap.norm() / exact.norm()) for gap in (*gaps, exact - total)]
         rows.append((seed, *values))
-    return pd.DataFrame(rows, columns=["seed", "printed", "balanced", "bare", "monte_carlo"])
+    return table(pd.DataFrame(rows, columns=["seed", "printed", "balanced", "bare", "monte_carlo"]))
 
 
-def balance(seeds: Sequence[int], size: SimpleNamespace) -> np.ndarray:
-    """Return the median |v_k| / |w_k| of the nodes that training from small weights has grown tenfold, per seed."""
+def balance(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Return per seed `balance`, the median |v_k| / |w_k| of the nodes that training has grown tenfold."""
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, bias=0.0)
-    X = 1.5 * normal(seeds, "data", 3000, size.d)
+    X = learn.INPUTS * normal(seeds, "data", 3000, size.d)
     nets = learn.students(seeds, [size.d, size.n, size.outputs], size.std)
     before = nets.weights[0].norm(dim=1).clone()
     learn.train(
@@ -213,4 +254,5 @@ def balance(seeds: Sequence[int], size: SimpleNamespace) -> np.ndarray:
         biases=False,
     )
     w, v = nets.weights[0].norm(dim=1), nets.weights[1].norm(dim=2)
-    return np.array([float((b[a > 10 * c] / a[a > 10 * c]).median()) for a, b, c in zip(w, v, before, strict=True)])
+    found = [float((b[a > 10 * c] / a[a > 10 * c]).median()) for a, b, c in zip(w, v, before, strict=True)]
+    return table(pd.DataFrame({"seed": list(seeds), "balance": found}))

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from traindyn.compute import generator, normal
+from traindyn.evidence import table
 from traindyn.measure import teacher as measure
 from traindyn.studies.student_teacher import students as learn
 from traindyn.studies.student_teacher import teachers
-
-ALIGNED = 0.999  # cosine from which two weight vectors count as parallel
+from traindyn.studies.student_teacher.observers import observed
+from traindyn.studies.student_teacher.rule import gradient_rule
 
 
 def antipodal(seed: int, d: int, C: int, layers: int = 2, samples: int = 4000) -> dict[str, float]:
@@ -53,7 +54,7 @@ def antipodal(seed: int, d: int, C: int, layers: int = 2, samples: int = 4000) -
     f, f_star = (X1 @ W).relu(), (X1 @ w[:, None]).relu()
     out, wanted = (_through(part, tops) for part, tops in ((f, ours), (f_star, upper)))
     V, V_star = (_jacobian(part, tops) for part, tops in ((f, ours), (f_star, upper)))
-    g = measure.gradient_rule(V.mT @ V_star, V.mT @ V, f, f_star)
+    g = gradient_rule(V.mT @ V_star, V.mT @ V, f, f_star)
     if layers == 3:  # the rule is exact for bias-free upper layers, which these are
         g = torch.where(f > 0, torch.einsum("nck,nc->nk", V, wanted - out), 0.0)
     cosine = torch.nn.functional.cosine_similarity(W, w[:, None], dim=0)
@@ -67,7 +68,7 @@ def antipodal(seed: int, d: int, C: int, layers: int = 2, samples: int = 4000) -
         "cosine": float(cosine.max()),
         "absolute_cosine": float(cosine.abs().max()),
         "alpha": float((V[:, :, 1] * V_star[:, :, 0]).sum(1).abs().max()),
-        "observed": float(measure.observed(f, f_star).double().mean()),
+        "observed": float(observed(f, f_star).double().mean()),
         "bias_gap": float((b - w[-1]).abs()),
         "signed_bias_gap": float((b + w[-1]).abs()),
         "unaligned": float(other.norm() / (f @ ours[0]).norm()),
@@ -89,9 +90,9 @@ def _jacobian(f: Tensor, tops: list[Tensor]) -> Tensor:
     return (tops[1].T * gates[:, None, :]) @ tops[0].T
 
 
-def antipodal_over_seeds(seeds: Sequence[int], d: int, C: int, layers: int = 2) -> pd.DataFrame:
-    """Return `antipodal` for several seeds, one row each."""
-    return pd.DataFrame([{"seed": seed, **antipodal(seed, d, C, layers)} for seed in seeds])
+def antipodal_over_seeds(seeds: Sequence[int], size: SimpleNamespace, layers: int = 2) -> pd.DataFrame:
+    """Return `antipodal` for inputs `size.d` and outputs `size.outputs` as evidence, one row per seed."""
+    return table(pd.DataFrame([{"seed": seed, **antipodal(seed, size.d, size.outputs, layers)} for seed in seeds]))
 
 
 def refits(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
@@ -135,7 +136,7 @@ def refits(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         F = (X1 @ kept).relu()
         left = y - F @ torch.linalg.lstsq(F, y, driver="gelsd").solution
         rows.append(row | {"without": float(left.norm() / y.norm())})
-    return pd.DataFrame(rows)
+    return table(pd.DataFrame(rows))
 
 
 def _solve(X1: Tensor, W: Tensor, y: Tensor, draw: torch.Generator) -> Tensor:
@@ -155,15 +156,22 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
 
     Float64, because the gradient has to fall over decades.
 
+    Args:
+        seeds: one run each.
+        size: d, m, outputs, n, n_eval, factor, batch, lr, late_lr, steps, std; matched, the correlation from which a
+            student counts as aligned for Corollary 2.
+
     Returns:
-        `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over the training set and nodes), `dropped`
-        (relative rms change of the held-out output when all students with correlation < 0.9 are removed); over
+        `seeds`; `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over the training set and nodes), `dropped`
+        (relative rms change of the held-out output when all students that are not matched are removed); over
         (seeds, T, m): `cosine`, `absolute` (best with each teacher, bias included), `bound` (sin theta * max_k
         |alpha_kj| / eps of the best co-linear student); over (seeds, T, n): `node` (best cosine of each student),
         `strength` (|v_k| |w_k|).
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs)
-    X, fresh = (1.5 * normal(seeds, purpose, n, size.d) for purpose, n in (("data", size.n), ("eval", size.n_eval)))
+    X, fresh = (
+        learn.INPUTS * normal(seeds, purpose, n, size.d) for purpose, n in (("data", size.n), ("eval", size.n_eval))
+    )
     y, hidden = teacher(X), teacher.layers(fresh)[0]
     target = torch.cat([teacher.weights[0], teacher.biases[0]], 1)
     nets = learn.students(seeds, [size.d, size.factor * size.m, size.outputs], size.std)
@@ -179,7 +187,7 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
         alpha = (V @ teacher.weights[1][runs].mT).abs().amax(1)
         eps = g.abs().amax((1, 2))
         held = net.layers(fresh[runs])
-        kept = measure.correlate(held[0], hidden[runs]).amax(2) >= 0.9
+        kept = measure.correlate(held[0], hidden[runs]).amax(2) >= size.matched
         rest = (held[0] * ~kept[:, None, :]) @ V
         return {
             "eps": eps,
@@ -194,7 +202,7 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
     plan = [(0, size.lr), (size.steps // 2, size.late_lr)]
     at = learn.epochs(size.steps, 1.2, 20)
     found, steps = learn.train(nets, learn.from_set(X, y, seeds, size.batch), size.steps, plan, look, at)
-    return SimpleNamespace(steps=steps, **found)
+    return SimpleNamespace(seeds=list(seeds), steps=steps, **found)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -202,23 +210,44 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a / a.norm(dim=1, keepdim=True)).mT @ (b / b.norm(dim=1, keepdim=True))
 
 
-def numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
-    """Return over seeds what the theorems are read by.
+def ends(run: SimpleNamespace, loose: float, aligned: float, opposite: float = 0.99) -> pd.DataFrame:
+    """Return per seed what the theorems say of trained students.
+
+    Args:
+        run: of `trained`.
+        loose, aligned: cosines below which a student counts as unaligned, and above which as aligned.
+        opposite: absolute cosine from which a student counts as co-linear with a teacher.
 
     Returns:
-        `reached` (eps fell below 1 % of its peak), `cosine` (of the worst teacher at the end), `bound` (largest over
-        teachers and steps), `fall` (peak over final eps), `dropped`, `dropped_early` (after a tenth of the steps).
+        `fall` (peak over final eps), `worst_cosine` (of the worst teacher at the end), `bound` (largest over teachers
+        and steps), `dropped`, `dropped_early` (at the end, and after a tenth of the steps), `unaligned_share` (median
+        |v||w| of unaligned students over that of aligned ones at the end; 0 if none is unaligned), `opposite`
+        (teachers that end co-linear with a student only with the opposite sign).
     """
     early = int(np.argmax(run.steps >= 0.1 * run.steps[-1]))
-    fall = run.eps.max(axis=1) / run.eps[:, -1]
-    return {
-        "reached": fall > 100,
-        "cosine": run.cosine[:, -1].min(axis=1),
+    node, strength = run.node[:, -1], run.strength[:, -1]
+    covered, lined_up = (part[:, -1] > opposite for part in (run.cosine, run.absolute))
+    found = {
+        "seed": run.seeds,
+        "fall": run.eps.max(axis=1) / run.eps[:, -1],
+        "worst_cosine": run.cosine[:, -1].min(axis=1),
         "bound": run.bound.max(axis=(1, 2)),
-        "fall": fall,
         "dropped": run.dropped[:, -1],
         "dropped_early": run.dropped[:, early],
+        "unaligned_share": [share(s, n < loose, n > aligned, 0.0) for n, s in zip(node, strength, strict=True)],
+        "opposite": (lined_up & ~covered).sum(axis=1),
     }
+    return table(pd.DataFrame(found))
+
+
+def share(values: np.ndarray, some: np.ndarray, others: np.ndarray, none: float = np.nan) -> float:
+    """Return the median of some values over the median of others; `none` if there are none of the first kind.
+
+    NaN if there are none of the second.
+    """
+    if not others.any():
+        return float("nan")
+    return float(np.median(values[some]) / np.median(values[others])) if some.any() else none
 
 
 def approach(run: SimpleNamespace) -> pd.DataFrame:
@@ -249,15 +278,3 @@ def profile(seed: int, d: int = 5, points: int = 121) -> pd.DataFrame:
     rows = {name: sign * (X @ u).relu() for (name, u), sign in zip(curves.items(), signs, strict=True)}
     rows |= {"sum of the five": sum(rows.values()), "teacher": (X @ w).relu()}
     return pd.concat([pd.DataFrame({"t": t, "node": name, "value": value}) for name, value in rows.items()])
-
-
-def unaligned_share(run: SimpleNamespace) -> float:
-    """Return median |v||w| of students with cosine < 0.9 over that of students > 0.999, over all seeds, at the end."""
-    node, strength = run.node[:, -1], run.strength[:, -1]
-    low, high = strength[node < 0.9], strength[node > ALIGNED]
-    return float(np.median(low) / np.median(high)) if low.size and high.size else float("nan")
-
-
-def antipodal_covers(run: SimpleNamespace) -> np.ndarray:
-    """Return per seed how many teachers end co-linear with a student only with the opposite sign."""
-    return ((run.absolute[:, -1] > 0.99) & (run.cosine[:, -1] < 0.99)).sum(axis=1)

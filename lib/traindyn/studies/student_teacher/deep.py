@@ -12,9 +12,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from traindyn.compute import generator
+from traindyn.evidence import table
 from traindyn.measure import teacher as measure
+from traindyn.measure.curves import first_time
 from traindyn.studies.student_teacher import students as learn
 from traindyn.studies.student_teacher import teachers
+from traindyn.studies.student_teacher.critical import share
 
 
 def train(
@@ -34,9 +37,10 @@ def train(
         dtype, device: of the training.
 
     Returns:
-        `steps` (T,); for layer l = 1, ... of the student: `rho_l` (R, T, n_l), best correlation of each student node
-        with a teacher node of the same layer (of the highest one where the teacher has fewer); `best_l` (R, T, m_l)
-        per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `incoming` (R, T, n_1), |w_k| of layer 1; `loss` (R, T).
+        `seeds`, `steps` (T,); for layer l = 1, ... of the student: `rho_l` (R, T, n_l), best correlation of each
+        student node with a teacher node of the same layer (of the highest one where the teacher has fewer); `best_l`
+        (R, T, m_l) per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `incoming` (R, T, n_1), |w_k| of
+        layer 1; `loss` (R, T).
     """
     teacher = teachers.deep(seeds, [size.d, *teacher_hidden, size.outputs], size.scale).to(dtype, device)
     student = learn.students(seeds, [size.d, *hidden, size.outputs], None).to(dtype, device)
@@ -57,7 +61,7 @@ def train(
     plan = [(0, size.lr), (size.steps // 5, size.late_lr)]
     batches = learn.online(teacher, seeds, size.batch, size.scale)
     found, steps = learn.train(student, batches, size.steps, plan, look, at, loss="mse_entries")
-    return SimpleNamespace(steps=steps, depth=len(hidden), **found)
+    return SimpleNamespace(seeds=list(seeds), steps=steps, depth=len(hidden), **found)
 
 
 def top_down(net: learn.Nets, f: list[Tensor], samples: int = 100) -> list[Tensor]:
@@ -80,54 +84,63 @@ def mean_best(run: SimpleNamespace) -> np.ndarray:
 
 def first_crossing(run: SimpleNamespace, level: float) -> np.ndarray:
     """Return the first recorded step with a mean best correlation above `level`, (layers, R); inf if never."""
-    hit = mean_best(run) > level
-    return np.where(hit.any(2), run.steps[hit.argmax(2)], np.inf)
+    return first_time(run.steps, mean_best(run), level)
 
 
-def deep_numbers(run: SimpleNamespace) -> dict[str, np.ndarray]:
-    """Return over seeds what Figure 5 and Theorem 4 are read by.
+def alignment(run: SimpleNamespace, level: float = np.inf) -> pd.DataFrame:
+    """Return per seed and layer of the student how well it has found the teacher's.
+
+    Args:
+        run: of `train`.
+        level: mean best correlation whose first crossing is looked for.
 
     Returns:
-        `layer_<l>` and `start_<l>` (mean best correlation at the end and at the start), `worst_1` (of the worst
-        teacher node of layer 1), `spearman` (lowest over layers, between best correlation and E beta_kk at the end),
-        `ratio` (layer 1: median sqrt(E beta_kk) of nodes with correlation < 0.6 over that of nodes > 0.9; NaN if
-        either is empty), `product_ratio` (the same of
-        sqrt(E beta_kk) |w_k|, which Theorem 3 speaks of),
-        `crossing_<l>` (step at which 0.7 is exceeded).
+        `start`, `best` (mean over teacher nodes of the best correlation, before and after training), `worst` (of the
+        worst teacher node after it), `crossing` (step at which `best` exceeds `level`; inf if never), `spearman`
+        (between best correlation and E beta_kk of the student's nodes at the end).
     """
-    best, crossing = mean_best(run), first_crossing(run, 0.7)
-    found = {f"layer_{i + 1}": best[i, :, -1] for i in range(run.depth)}
-    found |= {f"start_{i + 1}": best[i, :, 0] for i in range(run.depth)}
-    found |= {f"crossing_{i + 1}": crossing[i] for i in range(run.depth)}
-    order = [
-        [spearmanr(r, b).statistic for r, b in zip(_end(run, "rho", i), _end(run, "beta", i), strict=True)]
-        for i in range(1, run.depth + 1)
-    ]
-    norm = np.sqrt(_end(run, "beta", 1))
-    return found | {
-        "worst_1": run.best_1[:, -1].min(1),
-        "spearman": np.array(order).min(0),
-        "ratio": _low_over_high(_end(run, "rho", 1), norm),
-        "product_ratio": _low_over_high(_end(run, "rho", 1), norm * run.incoming[:, -1]),
-    }
+    best, crossing, rows = mean_best(run), first_crossing(run, level), []
+    for depth in range(1, run.depth + 1):
+        worst = getattr(run, f"best_{depth}")[:, -1].min(1)
+        for i, seed in enumerate(run.seeds):
+            order = spearmanr(_end(run, "rho", depth)[i], _end(run, "beta", depth)[i]).statistic
+            path = best[depth - 1, i]
+            rows.append((seed, depth, path[0], path[-1], worst[i], crossing[depth - 1, i], order))
+    columns = ["seed", "layer", "start", "best", "worst", "crossing", "spearman"]
+    return table(pd.DataFrame(rows, columns=columns), "layer")
 
 
-def _low_over_high(rho: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    return np.array(
-        [
-            np.median(s[r < 0.6]) / np.median(s[r > 0.9]) if (r < 0.6).any() and (r > 0.9).any() else np.nan
-            for r, s in zip(rho, strength, strict=True)
-        ]
-    )
+def l_shape(run: SimpleNamespace, loose: float, matched: float) -> pd.DataFrame:
+    """Return per seed the fan-out of loose against matched nodes of the lowest layer at the end.
+
+    Args:
+        run: of `train`.
+        loose, matched: correlations below which a node is loose, and above which it is matched.
+
+    Returns:
+        `ratio`: median sqrt(E beta_kk) of loose nodes over that of matched ones; `product_ratio`: the same of
+        sqrt(E beta_kk) |w_k|, which Theorem 3 speaks of. NaN where either are missing.
+    """
+    norm, rows = np.sqrt(_end(run, "beta", 1)), []
+    for seed, rho, v, w in zip(run.seeds, _end(run, "rho", 1), norm, run.incoming[:, -1], strict=True):
+        groups = rho < loose, rho > matched
+        rows.append((seed, share(v, *groups), share(v * w, *groups)))
+    return table(pd.DataFrame(rows, columns=["seed", "ratio", "product_ratio"]))
 
 
 def _end(run: SimpleNamespace, name: str, depth: int) -> np.ndarray:
     return getattr(run, f"{name}_{depth}")[:, -1]
 
 
-def cloud(run: SimpleNamespace, picked: Sequence[int]) -> pd.DataFrame:
-    """Return one row per student node of all seeds: layer, step, best correlation, sqrt(E beta_kk)."""
+def cloud(run: SimpleNamespace, times: int) -> pd.DataFrame:
+    """Return one row per student node of all seeds: layer, step, best correlation, sqrt(E beta_kk).
+
+    Args:
+        run: of `train`.
+        times: how many of the recorded steps, from the first to the last.
+    """
     rows = []
+    picked = [round(i * (len(run.steps) - 1) / (times - 1)) for i in range(times)]
     for depth in range(1, run.depth + 1):
         for at in picked:
             rows.append(

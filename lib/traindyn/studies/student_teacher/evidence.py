@@ -1,4 +1,8 @@
-"""From trained students to the parts of the claims on Figures 4, 6, 7 and 11 and on what is learned first."""
+"""What trained two-layer students say about the claims on Figures 2 to 4, 6, 7 and 11: numbers per seed and case.
+
+Every function returns tables as `traindyn.evidence` defines them. A run that is too short for an epoch gives no rows
+for it, so a claim that asks for it stays undecided.
+"""
 
 from __future__ import annotations
 
@@ -6,194 +10,260 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
 
-from traindyn.studies.student_teacher import readings
+from traindyn.evidence import table
+from traindyn.measure.curves import first_time
+from traindyn.studies.student_teacher.tasks import Trained
 
-
-def _share(values: np.ndarray | None) -> list[float] | None:
-    return None if values is None else values.tolist()
-
-
-def strong_first(runs: Mapping[int, Any], equal: Any, last: float = 20) -> dict[str, Any]:
-    """Return the evidence for "strong teachers are learned first"; `equal` is the run at p = 0.
-
-    Parts are None where a run did not reach epoch `last`.
-    """
-    reached = all(run.at(last) is not None for run in (*runs.values(), equal))
-    if not reached:
-        return {"parts": dict.fromkeys(("order", "more", "equal-strength")), "measured": {}, "seeds": len(equal.best)}
-    orders = {factor: readings.order(run, last) for factor, run in runs.items()}
-    counts = {f: readings.followers(run, last).mean(axis=0) for f, run in runs.items() if f > 1}
-    ratios = {f: float(c[0] / max(c[readings.WEAK].mean(), 1e-9)) for f, c in counts.items()}
-    control = readings.order(equal, last)
-    return {
-        "parts": {
-            "order": (np.stack(list(orders.values())) > 0.7).all(axis=0),
-            "more": all(ratio >= 3 for ratio in ratios.values()),
-            "equal-strength": bool(abs(control.mean()) < 0.3),
-        },
-        "measured": {f"order_{f}x": o.tolist() for f, o in orders.items()}
-        | {f"followers_ratio_{f}x": r for f, r in ratios.items()}
-        | {"order_equal_strength": float(control.mean())},
-    }
+Runs = Mapping[int, Trained]  # student nodes per teacher node -> what was trained
 
 
-def focus_shifting(runs: Mapping[int, Any], deciding: int = 5) -> dict[str, Any]:
-    """Return the evidence for focus shifting: epochs 1 and 20 of one width, epochs 5 and 100 of all."""
-    run = runs[deciding]
-    leaves = switch = falls = loose = None
-    measured = {}
-    if run.at(20) is not None:
-        first, later = (_on_strongest(run, epoch) for epoch in (1, 20))
-        leaves = later < first
-        measured |= {"strongest_share_epoch_1": first.tolist(), "strongest_share_epoch_20": later.tolist()}
-    if run.at(100) is not None:
-        moved = {f: (r.pick[:, r.at(5)] != r.pick[:, r.at(100)]) for f, r in runs.items()}
-        switch = all(bool(m.any()) for m in moved.values())
-        means = {f: float(m.mean()) for f, m in moved.items()}
-        falls = bool(np.all(np.diff([means[f] for f in sorted(means)]) < 0))
-        split = {f: _by_alignment(runs[f], moved[f]) for f in runs}
-        known = [pair for pair in split.values() if not np.isnan(pair).any()]
-        loose = bool(all(free > bound for bound, free in known)) if known else None
-        measured |= {f"switch_{f}x": value for f, value in means.items()}
-        measured |= {
-            f"switch_aligned_{deciding}x": split[deciding][0],
-            f"switch_unaligned_{deciding}x": split[deciding][1],
-        }
-    return {
-        "parts": {"leaves": leaves, "switch": switch, "width": falls, "unaligned": loose},
-        "measured": measured,
-        "seeds": len(run.best),
-    }
+def rows(found: Sequence[tuple], columns: Sequence[str], cases: Sequence[str] = ()) -> pd.DataFrame:
+    """Return rows of numbers as evidence; no rows at all stand for an experiment that was not run."""
+    frame = pd.DataFrame(list(found), columns=list(columns))
+    return table(frame if len(frame) else frame.astype(float), list(cases))
 
 
-def _on_strongest(run: Any, epoch: float) -> np.ndarray:
+def recovery(run: Trained, epoch: float, matched: float) -> np.ndarray:
+    """Return the share of recovered teachers per seed after an epoch, (R,): best correlation above `matched`."""
+    return (run.best[:, run.at(epoch)] > matched).mean(axis=1)
+
+
+def cover_time(run: Trained, matched: float, last: float | None = None) -> np.ndarray:
+    """Return the first recorded epoch at which each teacher is recovered, (R, m); inf if never up to `last`."""
+    used = run.epochs <= (run.epochs[-1] if last is None else last)
+    return first_time(run.epochs[used], run.best[:, used].swapaxes(1, 2), matched)
+
+
+def order(run: Trained, matched: float, last: float | None = None) -> np.ndarray:
+    """Return per seed the Spearman correlation (ties averaged) between teacher index and cover time, (R,)."""
+    times = cover_time(run, matched, last)
+    # all at once: no order at all
+    return np.array([0.0 if len(set(row)) == 1 else spearmanr(np.arange(len(row)), row).statistic for row in times])
+
+
+def followers(run: Trained, epoch: float, above: float) -> np.ndarray:
+    """Return the number of students with a correlation above `above` at each teacher after an epoch, (R, m)."""
     at = run.at(epoch)
-    aligned = run.rho[:, at] > 0.9
-    return ((run.pick[:, at] == 0) & aligned).sum(axis=1) / np.maximum(aligned.sum(axis=1), 1)
+    aligned = run.rho[:, at] > above
+    m = run.best.shape[2]
+    return np.stack([np.bincount(p[a], minlength=m) for p, a in zip(run.pick[:, at], aligned, strict=True)])
 
 
-def _by_alignment(run: Any, moved: np.ndarray) -> tuple[float, float]:
-    aligned = run.rho[:, run.at(5)] > readings.MATCHED
-    return tuple(float(moved[group].mean()) if group.any() else float("nan") for group in (aligned, ~aligned))
+def weaker_half(run: Trained) -> slice:
+    """Return which teachers are the weaker half: 10 to 19 of 20."""
+    m = run.best.shape[2]
+    return slice(m // 2, m)
 
 
-def trajectories(run: Any) -> dict[str, Any]:
-    """Return the evidence for Figure 4: teacher 0 against teacher 4 at the end and in cover time."""
-    counts, times = readings.followers(run, run.epochs[-1]), readings.cover_time(run)
-    return {
-        "parts": {"more": counts[:, 0] > counts[:, 4], "later": times[:, 4] > times[:, 0]},
-        "measured": {
-            "followers_of_teacher_0": counts[:, 0].tolist(),
-            "followers_of_teacher_4": counts[:, 4].tolist(),
-            "cover_time_0": times[:, 0].tolist(),
-            "cover_time_4": times[:, 4].tolist(),
-        },
-    }
+def strong_first(runs: Runs, equal: Trained, matched: float, last: float = 20) -> list[pd.DataFrame]:
+    """Return the order of learning and the followers of strong teachers up to epoch `last`.
+
+    Returns:
+        Per seed and width: `order` (as `order`), `strongest`, `weak` (aligned students of teacher 0, and the mean
+        over the weaker half); per seed: `order_equal`, the order at p = 0.
+    """
+    found, control = [], []
+    for width, run in runs.items():
+        if run.at(last) is not None:
+            counts = followers(run, last, matched)
+            weak = counts[:, weaker_half(run)].mean(axis=1)
+            found += [
+                (s, width, *row)
+                for s, *row in zip(run.seeds, order(run, matched, last), counts[:, 0], weak, strict=True)
+            ]
+    if equal.at(last) is not None:
+        control = list(zip(equal.seeds, order(equal, matched, last), strict=True))
+    return [
+        rows(found, ["seed", "width", "order", "strongest", "weak"], ["width"]),
+        rows(control, ["seed", "order_equal"]),
+    ]
 
 
-def recovery(runs: Mapping[int, Any], mild: Mapping[int, Any], steep: Mapping[int, Any]) -> dict[str, Any]:
-    """Return the evidence for Figure 6: p = 1 at all widths, a mild and a steep decay at two of them."""
-    names = ("width", "gain", "index", "decay", "time")
-    parts: dict[str, Any] = dict.fromkeys(names)
-    measured: dict[str, Any] = {}
-    factors = sorted(runs)
-    early = {f: readings.recovery(runs[f], 5) for f in factors}
-    everyone = [*runs.values(), *mild.values(), *steep.values()]
-    if any(r.at(5) is None for r in everyone):
-        return {"parts": parts, "measured": measured, "seeds": len(runs[factors[0]].best)}
-    steps = [early[b] - early[a] for a, b in zip(factors, factors[1:], strict=False)]
-    parts["width"] = all(step.mean() >= -readings.standard_error(step) for step in steps)
-    parts["gain"] = bool(early[factors[-1]].mean() - early[1].mean() >= 0.2)
-    cells = [(r, e) for r in everyone for e in (5, 100) if r.at(e) is not None]
-    half = runs[1].best.shape[2] // 2
-    halves = [(r.best[:, r.at(e)] > readings.MATCHED).mean(axis=0) for r, e in cells]
-    parts["index"] = all(rate[:half].mean() >= rate[half:].mean() for rate in halves)
-    drops = [float(readings.recovery(mild[f], 5).mean() - readings.recovery(steep[f], 5).mean()) for f in mild]
-    parts["decay"] = all(drop >= 0.4 for drop in drops)
-    late = {f: readings.recovery(runs[f], 100) for f in factors}
-    if all(rate is not None for rate in late.values()):
-        parts["time"] = all(late[f].mean() >= early[f].mean() for f in factors)
-        measured |= {f"rate_{f}x_epoch_100": _share(late[f]) for f in factors}
-    measured |= {f"rate_{f}x_epoch_5": _share(early[f]) for f in factors}
-    measured |= {f"decay_drop_{f}x": drop for f, drop in zip(mild, drops, strict=True)}
-    return {"parts": parts, "measured": measured, "seeds": min(len(r.best) for r in everyone)}
+def focus_shifting(
+    runs: Runs, aligned: float, matched: float, deciding: int = 5, shares: tuple = (1, 20), moves: tuple = (5, 100)
+) -> list[pd.DataFrame]:
+    """Return who chases the strongest teacher, and who changes its best teacher.
 
+    Args:
+        runs: by width.
+        aligned, matched: correlations from which a student counts as aligned, and as matched.
+        deciding: width of the first table.
+        shares, moves: epochs of the two tables.
 
-def stuck(runs: Mapping[int, Any], longer: Any, mild: Any) -> dict[str, Any]:
-    """Return the evidence for "1x gets stuck": `longer` is 1x at p = 1 to 200 epochs, `mild` 1x at p = 0.5 to 100."""
-    rate = {f: readings.recovery(run, 100) for f, run in runs.items()}
-    twice, half = readings.recovery(longer, 200), readings.recovery(mild, 100)
-    measured = {f"rate_{f}x": _share(r) for f, r in rate.items() if r is not None}
-    measured |= {} if twice is None else {"rate_1x_200_epochs": _share(twice)}
-    measured |= {} if half is None else {"rate_1x_p_0.5": _share(half)}
-    return {
-        "parts": {
-            "stuck": None if rate[1] is None else _is_stuck(rate[1]),
-            "wide": None
-            if any(r is None for r in rate.values())
-            else all(r.min() == 1 for f, r in rate.items() if f > 1),
-            "twice": None if twice is None else _is_stuck(twice),
-            "half": None if half is None else _is_stuck(half),
-        },
-        "measured": measured,
-        "seeds": len(runs[1].best),
-    }
-
-
-def _is_stuck(rate: np.ndarray) -> bool:
-    return bool(rate.mean() < 0.97 and (rate < 1).any())
-
-
-def faster(runs: Mapping[int, Any]) -> dict[str, Any]:
-    """Return the evidence for "over-parameterisation covers weak teachers sooner"; None short of 100 epochs."""
-    measured = {f: readings.cover_time(run)[:, readings.WEAK].mean(axis=1) for f, run in sorted(runs.items())}
-    shown = {f"cover_time_{f}x": times.tolist() for f, times in measured.items()}
-    if any(run.at(100) is None for run in runs.values()):
-        return {"parts": {"ordered": None, "ends": None}, "measured": shown, "seeds": len(runs[1].best)}
-    times = np.stack(list(measured.values()))
-    return {
-        "parts": {"ordered": (np.diff(times, axis=0) < 0).all(axis=0), "ends": times[-1] < times[0]},
-        "measured": shown,
-    }
-
-
-def evolution(run: Any, steep: Any | None) -> dict[str, Any]:
-    """Return the evidence for Figure 7 at 5x; `steep` is the run at p = 2 to 100 epochs, if there is one."""
-    missed = steep is not None and steep.at(100) is not None
-    parts: dict[str, Any] = {"order": None, "late": None}
-    parts["steep"] = bool((steep.best[:, steep.at(100)] < readings.MATCHED).any()) if missed else None
-    measured: dict[str, Any] = {}
-    if run.at(20) is not None:
-        weak = {e: run.best[:, run.at(e)][:, readings.WEAK].mean(axis=1) for e in (1, 20)}
-        order = readings.order(run, 20)
-        parts |= {"order": order > 0.7, "late": bool(weak[1].mean() < 0.8 and weak[20].mean() > readings.MATCHED)}
-        measured = {"order": order.tolist(), "weak_epoch_1": weak[1].tolist(), "weak_epoch_20": weak[20].tolist()}
-    return {"parts": parts, "measured": measured, "seeds": len(run.best)}
-
-
-def losses(runs: Mapping[int, Any], epochs: Sequence[float] = (5, 20, 100)) -> dict[str, Any]:
-    """Return the evidence for Figure 11: gaps of the held-out loss between the narrowest and the widest student."""
-    factors = sorted(runs)
-    gaps, measured = {}, {}
-    for epoch in epochs:
-        if runs[1].at(epoch) is None:
+    Returns:
+        Per seed and epoch: `on_strongest` (share of the aligned students whose best teacher is the strongest); per
+        seed and width: `moved` (share of the students whose best teacher changes between the two epochs), numbers of
+        students that are `matched` and not (`loose`) at the first, and how many of these moved.
+    """
+    chase, moved = [], []
+    run = runs[deciding]
+    for epoch in shares:
+        if (at := run.at(epoch)) is not None:
+            near = run.rho[:, at] > aligned
+            share = ((run.pick[:, at] == 0) & near).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
+            chase += [(s, epoch, value) for s, value in zip(run.seeds, share, strict=True)]
+    for width, run in runs.items():
+        first, last = (run.at(epoch) for epoch in moves)
+        if first is None or last is None:
             continue
-        log = {f: np.log10(runs[f].loss[:, runs[f].at(epoch)]) for f in factors}
-        gaps[epoch] = float(log[1].mean() - log[factors[-1]].mean())
-        measured |= {f"log10_loss_{f}x_epoch_{epoch:g}": log[f].tolist() for f in factors}
-    parts: dict[str, Any] = {f"epoch-{e:g}": bool(abs(gaps[e]) < 1) if e in gaps else None for e in epochs[:-1]}
-    parts |= dict.fromkeys(("falls", "close", "absolute", "monotone"))
-    if (last := epochs[-1]) in gaps:
-        ends = {f: runs[f].loss[:, runs[f].at(last)] for f in factors}
-        falls = [ends[f] < runs[f].loss[:, runs[f].at(1)] for f in factors]
-        means = [np.log10(ends[f]).mean() for f in factors]
-        share = abs(ends[1].mean() - ends[factors[-1]].mean()) / runs[1].loss[:, 0].mean()
-        parts |= {
-            "falls": np.all(falls, axis=0),
-            "close": bool(abs(gaps[last]) < 1),
-            "absolute": bool(share < 0.01),
-            "monotone": bool(np.all(np.diff(means) < 0)),
-        }
-        measured |= {"gap_decades": gaps[last], "gap_over_initial_loss": float(share)}
-    return {"parts": parts, "measured": measured, "seeds": len(runs[1].best)}
+        move, bound = run.pick[:, first] != run.pick[:, last], run.rho[:, first] > matched
+        groups = [move.mean(1), bound.sum(1), (move & bound).sum(1), (~bound).sum(1), (move & ~bound).sum(1)]
+        moved += [(s, width, *values) for s, *values in zip(run.seeds, *groups, strict=True)]
+    names = ["moved", "matched", "matched_moved", "loose", "loose_moved"]
+    return [
+        rows(chase, ["seed", "epoch", "on_strongest"], ["epoch"]),
+        rows(moved, ["seed", "width", *names], ["width"]),
+    ]
+
+
+def l_shape(runs: Runs, size: Any, early: float = 2) -> pd.DataFrame:
+    """Return the L-shape of Figure 3 after `early` epochs and at the end.
+
+    Args:
+        runs: by width.
+        size: matched, loose (correlations), high (a fan-out, in units of the matched median).
+        early: epoch that the end is compared with.
+
+    Returns:
+        Per seed, width and time ("early", "end"): `loose` (number of nodes with a correlation below `size.loose`),
+        `strength` (the sum of their |v|, in units of the median |v| of the seed's matched nodes), `corner` (share of
+        nodes that are not matched and have |v| above `size.high` of that unit); NaN where no node is matched.
+    """
+    found = []
+    for width, run in runs.items():
+        for name, at in (("early", run.at(early)), ("end", len(run.epochs) - 1)):
+            if at is None:
+                continue
+            for seed, rho, norm in zip(run.seeds, run.rho[:, at], run.norm[:, at], strict=True):
+                unit = np.median(norm[rho > size.matched]) if (rho > size.matched).any() else np.nan
+                loose = rho < size.loose
+                high = (rho < size.matched) & (norm > size.high * unit)
+                corner = high.mean() if unit > 0 else np.nan
+                found.append((seed, width, name, loose.sum(), norm[loose].sum() / unit, corner))
+    return rows(found, ["seed", "width", "time", "loose", "strength", "corner"], ["width", "time"])
+
+
+def trajectories(run: Trained, matched: float) -> pd.DataFrame:
+    """Return per seed and teacher `followers` at the end and `cover`, the epoch of first recovery (Figure 4)."""
+    counts, times = followers(run, run.epochs[-1], matched), cover_time(run, matched)
+    pairs = [(s, j, c[j], t[j]) for s, c, t in zip(run.seeds, counts, times, strict=True) for j in range(len(c))]
+    return rows(pairs, ["seed", "teacher", "followers", "cover"], ["teacher"])
+
+
+def rates(runs: Runs, matched: float, epochs: Sequence[float] = (5, 100)) -> pd.DataFrame:
+    """Return per seed, width and epoch `rate`, the share of recovered teachers."""
+    found = [
+        (s, width, epoch, rate)
+        for width, run in runs.items()
+        for epoch in epochs
+        if run.at(epoch) is not None
+        for s, rate in zip(run.seeds, recovery(run, epoch, matched), strict=True)
+    ]
+    return rows(found, ["seed", "width", "epoch", "rate"], ["width", "epoch"])
+
+
+def halves(sweeps: Mapping[float, Runs], matched: float, epochs: Sequence[float] = (5, 100)) -> pd.DataFrame:
+    """Return per seed, decay p, width and epoch the rates of the `strong` and the `weak` half of the teachers."""
+    found = [
+        (s, p, width, epoch, hit[: hit.size // 2].mean(), hit[hit.size // 2 :].mean())
+        for p, runs in sweeps.items()
+        for width, run in runs.items()
+        for epoch in epochs
+        if run.at(epoch) is not None
+        for s, hit in zip(run.seeds, run.best[:, run.at(epoch)] > matched, strict=True)
+    ]
+    return rows(found, ["seed", "p", "width", "epoch", "strong", "weak"], ["p", "width", "epoch"])
+
+
+def recovery_rates(runs: Runs, decays: Mapping[float, Runs], p: float, matched: float) -> list[pd.DataFrame]:
+    """Return the evidence of Figure 6.
+
+    Args:
+        runs: the sweep over widths at the decay `p`.
+        decays: other decays, by p.
+        p, matched: decay of the sweep; correlation of a recovered teacher.
+
+    Returns:
+        `rates` and `halves` of the sweep; `halves` of the other decays, which have fewer seeds, as `strong_decay` and
+        `weak_decay`; per seed, p and width of these `early`, the rate after 5 epochs.
+    """
+    early = [
+        (s, q, width, rate)
+        for q, others in decays.items()
+        for width, run in others.items()
+        if run.at(5) is not None
+        for s, rate in zip(run.seeds, recovery(run, 5, matched), strict=True)
+    ]
+    return [
+        rates(runs, matched),
+        halves({p: runs}, matched),
+        halves(decays, matched).add_suffix("_decay"),
+        rows(early, ["seed", "p", "width", "early"], ["p", "width"]),
+    ]
+
+
+def stuck(runs: Runs, longer: Trained, mild: Trained, matched: float) -> list[pd.DataFrame]:
+    """Return `rates`, and of 1x students `twice` (after 200 epochs) and `mild` (p = 0.5, after 100), per seed."""
+    others = []
+    for name, run, epoch in (("twice", longer, 200), ("mild", mild, 100)):
+        known = run.at(epoch) is not None
+        found = zip(run.seeds, recovery(run, epoch, matched), strict=True) if known else ()
+        others.append(rows(list(found), ["seed", name]))
+    return [rates(runs, matched), *others]
+
+
+def faster(runs: Runs, matched: float, last: float = 100) -> pd.DataFrame:
+    """Return per seed and width `cover`, the mean cover time of the weaker half of the teachers.
+
+    A teacher that is not covered up to the epoch `last` counts as covered one epoch later, so that the mean exists.
+    """
+    found = []
+    for width, run in runs.items():
+        if run.at(last) is not None:
+            times = np.minimum(cover_time(run, matched, last), last + 1)[:, weaker_half(run)].mean(axis=1)
+            found += [(s, width, time) for s, time in zip(run.seeds, times, strict=True)]
+    return rows(found, ["seed", "width", "cover"], ["width"])
+
+
+def evolution(run: Trained, steep: Trained | None, matched: float) -> list[pd.DataFrame]:
+    """Return the evidence of Figure 7.
+
+    Args:
+        run: 5x students of the sweep.
+        steep: the same at p = 2, if it was trained.
+        matched: correlation of a recovered teacher.
+
+    Returns:
+        Per seed `order` (up to epoch 20); per seed and epoch `weak_best` (mean best correlation of the weaker half);
+        per seed `missed_steep` (teachers that `steep` has not recovered after 100 epochs).
+    """
+    orders = zip(run.seeds, order(run, matched, 20), strict=True) if run.at(20) is not None else ()
+    weak = [
+        (s, epoch, value)
+        for epoch in (1, 20)
+        if run.at(epoch) is not None
+        for s, value in zip(run.seeds, run.best[:, run.at(epoch), weaker_half(run)].mean(axis=1), strict=True)
+    ]
+    missed = ()
+    if steep is not None and steep.at(100) is not None:
+        missed = zip(steep.seeds, (steep.best[:, steep.at(100)] <= matched).sum(axis=1), strict=True)
+    return [
+        rows(list(orders), ["seed", "order"]),
+        rows(weak, ["seed", "epoch", "weak_best"], ["epoch"]),
+        rows(list(missed), ["seed", "missed_steep"]),
+    ]
+
+
+def losses(runs: Runs, epochs: Sequence[float] = (0, 1, 5, 20, 100)) -> pd.DataFrame:
+    """Return per seed, width and epoch the held-out `loss` (Figure 11)."""
+    found = [
+        (s, width, epoch, loss)
+        for width, run in runs.items()
+        for epoch in epochs
+        if run.at(epoch) is not None
+        for s, loss in zip(run.seeds, run.loss[:, run.at(epoch)], strict=True)
+    ]
+    return rows(found, ["seed", "width", "epoch", "loss"], ["width", "epoch"])

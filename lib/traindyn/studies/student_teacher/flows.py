@@ -12,22 +12,11 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from traindyn.compute import generator, normal
+from traindyn.evidence import table
 from traindyn.layers import starts
-
-Field = Callable[[float, Tensor], Tensor]
-
-
-def rk4(field: Field, w: Tensor, step: float, steps: int) -> Tensor:
-    """Return the states (steps + 1, ...) of dw/dt = field(t, w) by the classical Runge-Kutta rule."""
-    path = [w]
-    for i in range(steps):
-        t, w = i * step, path[-1]
-        k1 = field(t, w)
-        k2 = field(t + step / 2, w + step / 2 * k1)
-        k3 = field(t + step / 2, w + step / 2 * k2)
-        k4 = field(t + step, w + step * k3)
-        path.append(w + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
-    return torch.stack(path)
+from traindyn.measure.ode import rk4_path
+from traindyn.measure.statistics import loglog_slope
+from traindyn.measure.teacher import angle
 
 
 def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
@@ -50,7 +39,7 @@ def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         def field(t: float, w: Tensor, residue: Callable[[float], Tensor] = residue) -> Tensor:
             return w.norm(dim=-1, keepdim=True) * residue(t)
 
-        path = rk4(field, w, h, size.steps)
+        path = rk4_path(field, w, h, size.steps)
         unit = path / path.norm(dim=-1, keepdim=True)
         r = torch.stack([residue(i * h) for i in range(size.steps + 1)])
         speed = (unit * r).sum(-1)
@@ -61,20 +50,20 @@ def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         gap = (change[:, :, None] - change[:, None]) - (area[:, :, None] - area[:, None])
         turn = (unit[2:] - unit[:-2]) / (2 * h) - (r - speed[..., None] * unit)[1:-1]
         rows.append((seed, float(gap.abs().max()), float(turn.abs().max())))
-    return pd.DataFrame(rows, columns=["seed", "gap", "direction"])
+    return table(pd.DataFrame(rows, columns=["seed", "gap", "direction"]))
 
 
-def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Integrate the symmetric case r_k = w^* - sum_k a_k w_k from several initial norms (Eq. 65 to 67).
 
     Returns:
-        One row per seed and initial norm: `rises` (increases of |h_k - h_k'| while all h > 0), `rises_anywhere` (at
+        Per seed and initial norm: `rises` (increases of |h_k - h_k'| while all h > 0), `rises_anywhere` (at
         any time), `negative` (share of pairs that start with h_k + h_k' + S < 0), `late` (change of the log ratios
         over the last tenth), `angle` (largest final angle to w^*).
         One path of |h_1 - h_2| and the angles of the first seed, for a figure.
     """
     rows, shown = [], []
-    for norm in norms:
+    for norm in size.norms:
         start = starts(seeds, "start", size.nodes, size.d)
         start = norm * start / start.norm(dim=-1, keepdim=True)
         a = 0.5 + torch.stack(
@@ -86,7 +75,7 @@ def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) 
         def field(_t: float, w: Tensor, a: Tensor = a, target: Tensor = target) -> Tensor:
             return w.norm(dim=-1, keepdim=True) * (target - (a * w).sum(1, keepdim=True))
 
-        path = rk4(field, start, size.step, int((size.time + np.log(1 / norm)) / size.step))
+        path = rk4_path(field, start, size.step, int((size.time + np.log(1 / norm)) / size.step))
         length = path.norm(dim=-1)
         unit = path / length[..., None]
         r = target - (a * path).sum(2, keepdim=True)
@@ -100,7 +89,7 @@ def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) 
         opposite = (h[0][:, pairs[0]] + h[0][:, pairs[1]] + S[0][:, None]) < 0
         log = length.log()
         late = log[-1] - log[int(0.9 * len(log))]
-        angle = torch.acos((unit[-1] * target).sum(-1).clamp(-1, 1))
+        last = angle(path[-1], target.expand_as(path[-1]))
         for i, seed in enumerate(seeds):
             rows.append(
                 {
@@ -110,22 +99,22 @@ def common(seeds: Sequence[int], size: SimpleNamespace, norms: Sequence[float]) 
                     "rises_anywhere": int(rises[:, i].sum()) // 2,
                     "negative": float(opposite[i].double().mean()),
                     "late": float((late[i][:, None] - late[i]).abs().max()),
-                    "angle": float(angle[i].max()),
+                    "angle": float(last[i].max()),
                 }
             )
         t = size.step * np.arange(len(path))[:: max(1, len(path) // 150)]
-        turn = torch.acos((unit[:, 0] * target[0]).sum(-1).clamp(-1, 1))[:: max(1, len(path) // 150)]
+        turn = angle(path[:, 0], target[0].expand_as(path[:, 0]))[:: max(1, len(path) // 150)]
         shown += [
             pd.DataFrame({"initial norm": f"{norm:g}", "node": k, "t": t, "angle": turn[:, k].numpy()})
             for k in range(size.nodes)
         ]
-    return pd.DataFrame(rows), pd.concat(shown, ignore_index=True)
+    return table(pd.DataFrame(rows), "norm"), pd.concat(shown, ignore_index=True)
 
 
-def angle_slope(table: pd.DataFrame, largest: float = 0.03) -> np.ndarray:
-    """Return per seed the log-log slope of the final angle against the initial norm, for norms <= `largest`."""
-    small = table[table["norm"] <= largest]
-    return np.array([float(np.polyfit(np.log(g["norm"]), np.log(g["angle"]), 1)[0]) for _, g in small.groupby("seed")])
+def angle_slope(found: pd.DataFrame, largest: float) -> pd.DataFrame:
+    """Return per seed `slope`, the log-log slope of the final angle against initial norms up to `largest`."""
+    small = found.reset_index().query("norm <= @largest")
+    return table(loglog_slope(small["norm"], small["angle"], by=small["seed"]).value.rename("slope").reset_index())
 
 
 def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -134,9 +123,9 @@ def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame,
     The system becomes stiff when losers and winner grow against one another, so an implicit solver is used.
 
     Returns:
-        One row per seed, eps and initial norm: `slope` of the mean log ratio over a time 1/(4 eps) once |r| < 1.5 eps,
-        divided by eps |w^*|; `gain` (largest rise of the log ratio after that), `final_gain` (12/eps later), `bound`
-        ln(1/initial norm).
+        Per seed, eps and initial norm: `rate`, the slope of the mean log ratio over a time 1/(4 eps) once
+        |r| < 1.5 eps, divided by eps |w^*|; `gain` (largest rise of the log ratio after that), `kept` (the
+        share of it that is left 12/eps later), `bound` ln(1/initial norm); for the norms up to `size.small`.
         Paths of the first seed at the first norm, for a figure.
     """
     rows, shown = [], []
@@ -153,12 +142,13 @@ def breaking(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame,
                 after = ratio[settled:] - ratio[settled]
                 after = after[: int(12 / eps / size.step)]
                 window = int(0.25 / eps / size.step)
-                row = {"seed": seed, "eps": eps, "norm": norm, "slope": after[window] / (window * size.step) / eps}
-                rows.append(row | {"gain": after.max(), "final_gain": after[-1], "bound": np.log(1 / norm)})
+                row = {"seed": seed, "eps": eps, "norm": norm, "rate": after[window] / (window * size.step) / eps}
+                rows.append(row | {"gain": after.max(), "kept": after[-1] / after.max(), "bound": np.log(1 / norm)})
                 if norm == size.norms[0] and i == 0:
                     every = slice(None, None, max(1, len(t) // 200))
                     shown.append(pd.DataFrame({"eps": f"{eps:g}", "t": t[every], "log ratio": ratio[every]}))
-    return pd.DataFrame(rows), pd.concat(shown, ignore_index=True)
+    found = pd.DataFrame(rows)
+    return table(found[found["norm"] <= size.small], ["eps", "norm"]), pd.concat(shown, ignore_index=True)
 
 
 def _race(start: np.ndarray, target: np.ndarray, eps: float, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -218,3 +208,20 @@ def slow_start(eps: Sequence[float]) -> pd.DataFrame:
         for name, both in (("both layers", True), ("first layer only", False))
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def escape_laws(slow: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return how the escape times of `slow_start` depend on the initial angle.
+
+    Returns:
+        Per setting ("both" layers trained, or the "first" only): `slope`, the log-log slope of the time against eps,
+        and `per_halving`, the mean gain of the time from one eps to the next; per eps: `ratio`, the time of both layers
+        over 2 pi times the printed law.
+    """
+    slopes = []
+    for setting, part in slow.groupby("setting", sort=False):
+        slope = loglog_slope(part["eps"], part["time"]).value
+        slopes.append((setting.split()[0], slope, part["time"].diff().mean()))
+    both = slow[slow["setting"] == "both layers"]
+    ratio = both.assign(ratio=both["time"] / (2 * np.pi * both["law"]))[["eps", "ratio"]]
+    return [table(pd.DataFrame(slopes, columns=["setting", "slope", "per_halving"]), "setting"), table(ratio, "eps")]

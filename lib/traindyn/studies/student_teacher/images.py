@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from traindyn.compute import generator
+from traindyn.evidence import checked
 from traindyn.layers import Activation, Conv, Linear, activations
 from traindyn.learn import data
 from traindyn.learn.data import Dataset
@@ -18,9 +18,6 @@ from traindyn.learn.models import Network
 from traindyn.learn.train import Probe, State, fit
 from traindyn.measure import teacher as measure
 
-APART = (
-    50_000  # between a student's seed and its teacher's: the same seed would start a 1x student at the teacher's start
-)
 SUBSETS = 20  # random sub-samples of a wide student's nodes
 
 
@@ -63,90 +60,86 @@ class Standardized(nn.Module):
         return (self.net(x) - self.shift) / self.scale
 
 
-def images(size: SimpleNamespace, dtype: torch.dtype, device: torch.device | str) -> Dataset:
-    """Load the images of one experiment."""
-    return data.load(size.data, n_train=size.n_train, n_test=size.n_test, dtype=dtype, device=device)
+def train_teachers(seeds: Sequence[int], sets: Mapping[int, Dataset], size: Any) -> list[tuple[nn.Module, float]]:
+    """Train a teacher on the labels of each set; return it with standardised outputs, and its test accuracy.
 
+    Args:
+        seeds: of the teachers, which start from a stream of their own: a 1x student's start is another one.
+        sets: one per seed.
+        size: channels, batch, teacher_steps.
+    """
+    shape = sets[seeds[0]]
+    classes = int(shape.y_train.max()) + 1
 
-def train_teacher(seed: int, found: Dataset, size: SimpleNamespace) -> tuple[nn.Module, float]:
-    """Train a teacher on the labels; return it with standardised outputs, and its test accuracy."""
-    side, channels_in = found.X_train.shape[-1], found.X_train.shape[1]
-    classes = int(found.y_train.max()) + 1
+    def start(seed: int) -> nn.Module:
+        net = ConvNet(shape.X_train.shape[-1], shape.X_train.shape[1], size.channels, classes)
+        net.to(shape.X_train.dtype).reset(generator(seed, "teacher"))
+        return net
+
     run = fit(
-        ConvNet(side, channels_in, size.channels, classes),
-        found.X_train,
-        found.y_train,
-        loss="cross_entropy",
-        optimizer="adam",
-        lr=2e-3,
-        batch_size=size.batch,
-        steps=size.teacher_steps,
-        seeds=[seed + APART],
-        progress=False,
-    )
-    net = run.models[0]
-    with torch.no_grad():
-        accuracy = float((net(found.X_test).argmax(1) == found.y_test).double().mean())
-    return Standardized(net, found.X_train), accuracy
+        start, lambda seed: (sets[seed].X_train, sets[seed].y_train), loss="cross_entropy", optimizer="adam",
+        lr=2e-3, batch_size=size.batch, steps=size.teacher_steps, seeds=seeds, progress=False,
+    )  # fmt: skip
+    found = []
+    for seed, net in zip(seeds, run.models, strict=True):
+        with torch.no_grad():
+            right = net(sets[seed].X_test).argmax(1) == sets[seed].y_test
+        found.append((Standardized(net, sets[seed].X_train), float(right.double().mean())))
+    return found
 
 
 def experiment(
-    seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: torch.device | str
-) -> tuple[pd.DataFrame, Dataset, list[float]]:
-    """Train students of several widths on the teacher's standardised outputs, one teacher per seed.
+    seeds: Sequence[int], size: Any, dtype: torch.dtype, device: torch.device | str
+) -> tuple[pd.DataFrame, list[float]]:
+    """Train students of several widths on the teacher's standardised outputs; images and teacher are the seed's own.
 
     Args:
-        seeds: one teacher and one student of each width per seed.
+        seeds: one set of images, one teacher and one student of each width per seed.
         size: data, n_train, n_test, channels (of the teacher), factors, batch, lr, steps, teacher_steps, every.
         dtype, device: of the training.
 
     Returns:
         A tidy frame: seed, width, step, layer, `rho` (mean over teacher channels of the best student correlation),
         `thinned` (the same with random sub-samples of the student's channels down to the teacher's number), `mse`,
-        `accuracy` (test); the images; the teachers' accuracies.
+        `accuracy` (test); the teachers' accuracies.
     """
-    found = images(size, dtype, device)
-    side, channels_in = found.X_train.shape[-1], found.X_train.shape[1]
-    rows, accuracies = [], []
-    for seed in seeds:
-        teacher, accuracy = train_teacher(seed, found, size)
-        accuracies.append(accuracy)
-        with torch.no_grad():
-            y, y_test = teacher(found.X_train), teacher(found.X_test)
-        hidden = [_columns(f) for f in _hidden(teacher, found.X_test)]
-        for factor in size.factors:
-            widths = [factor * c for c in size.channels]
-            model = ConvNet(side, channels_in, widths, y.shape[1])
+    common = {"n_train": size.n_train, "n_test": size.n_test, "dtype": dtype, "device": device}
+    sets = {seed: data.load(size.data, seed=seed, **common) for seed in seeds}
+    trained = train_teachers(seeds, sets, size)
+    teachers = {seed: net for seed, (net, _) in zip(seeds, trained, strict=True)}
+    with torch.no_grad():
+        y = {seed: net(sets[seed].X_train) for seed, net in teachers.items()}
+        y_test = {seed: net(sets[seed].X_test) for seed, net in teachers.items()}
+    hidden = {seed: [_columns(f) for f in _hidden(net, sets[seed].X_test)] for seed, net in teachers.items()}
 
-            def look(state: State, hidden: list[Tensor] = hidden, y_test: Tensor = y_test, seed: int = seed) -> dict:
-                out = state.predict(found.X_test)
-                f = [_columns(part) for part in _hidden(state.model, found.X_test)]
-                numbers = {"mse": (out - y_test).square().mean()}
-                raw = out * teacher.scale + teacher.shift  # noqa: B023  the teacher of this seed
-                numbers["accuracy"] = (raw.argmax(1) == found.y_test).double().mean()
-                for depth, (ours, theirs) in enumerate(zip(f, hidden, strict=True), 1):
-                    rho = measure.correlate(ours, theirs)
-                    numbers[f"rho_{depth}"] = rho.amax(0).mean()
-                    numbers[f"thinned_{depth}"] = thinned(rho, seed)
-                return numbers
+    def look(state: State) -> dict[str, Tensor]:
+        found, teacher = sets[state.seed], teachers[state.seed]
+        out = state.predict(found.X_test)
+        raw = out * teacher.scale + teacher.shift
+        numbers = {
+            "mse": (out - y_test[state.seed]).square().mean(),
+            "accuracy": (raw.argmax(1) == found.y_test).double().mean(),
+        }
+        f = [_columns(part) for part in _hidden(state.model, found.X_test)]
+        for depth, (ours, theirs) in enumerate(zip(f, hidden[state.seed], strict=True), 1):
+            rho = measure.correlate(ours, theirs)
+            numbers |= {f"rho_{depth}": rho.amax(0).mean(), f"thinned_{depth}": thinned(rho, state.seed)}
+        return numbers
 
-            run = fit(
-                model, found.X_train, y, loss="mse_entries", optimizer={"name": "momentum"}, lr=size.lr,
-                batch_size=size.batch, steps=size.steps, seeds=[seed], progress=False,
-                probes={"look": Probe(look, every=size.every)},
-            )  # fmt: skip
-            table = run.frame.dropna(subset=["mse"])
-            for depth in range(1, len(widths) + 1):
-                rows.append(
-                    pd.DataFrame(
-                        {
-                            "seed": seed, "width": f"{factor}x", "step": table["step"], "layer": depth,
-                            "rho": table[f"rho_{depth}"], "thinned": table[f"thinned_{depth}"],
-                            "mse": table["mse"], "accuracy": table["accuracy"],
-                        }
-                    )
-                )  # fmt: skip
-    return pd.concat(rows, ignore_index=True), found, accuracies
+    shape, outputs, rows = sets[seeds[0]].X_train.shape, y[seeds[0]].shape[1], []
+    for factor in size.factors:
+        run = fit(
+            ConvNet(shape[-1], shape[1], [factor * c for c in size.channels], outputs),
+            lambda seed: (sets[seed].X_train, y[seed]), loss="mse_entries", optimizer="momentum", lr=size.lr,
+            batch_size=size.batch, steps=size.steps, seeds=seeds, progress=False,
+            probes={"look": Probe(look, every=size.every)},
+        )  # fmt: skip
+        table = run.frame.dropna(subset=["mse"])
+        for depth in range(1, len(size.channels) + 1):
+            named = {f"rho_{depth}": "rho", f"thinned_{depth}": "thinned"}
+            part = table[["seed", "step", *named, "mse", "accuracy"]].rename(columns=named)
+            rows.append(part.assign(width=f"{factor}x", layer=depth))
+    return pd.concat(rows, ignore_index=True), [accuracy for _, accuracy in trained]
 
 
 def _hidden(model: nn.Module, X: Tensor) -> list[Tensor]:
@@ -167,34 +160,31 @@ def thinned(rho: Tensor, seed: int) -> Tensor:
     return rho[sets].amax(1).mean()
 
 
-def contrasts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return per seed the widest student against the 1x one.
+def contrasts(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return how much students have gained, and the widest against the 1x one.
+
+    Args:
+        frame: of `experiment`.
 
     Returns:
-        Columns: seed; `layer_<l>`: final rho, widest minus 1x; `start_<l>`: the same at step 0; `gain_<l>`: trained
-        gain (end minus start) of the thinned widest student minus that of 1x; `mse`, `accuracy`: differences at the
-        end; `rises`: smallest trained gain of rho over layers and widths.
+        Per seed, width and layer: `rho_start`, `rho_end`; per seed and layer, widest minus 1x: `gain` (of the trained
+        gain of `thinned`), `start`, `final` (of rho before and after training); per seed, widest minus 1x after
+        training: `mse`, `accuracy`.
     """
-    wide = frame["width"].iloc[-1]
-    rows = []
-    for seed, part in frame.groupby("seed"):
-        ends = part[part["step"].isin([0, part["step"].max()])].set_index(["width", "layer", "step"])
-        last = part["step"].max()
-        row = {"seed": seed}
-        for depth in part["layer"].unique():
-            big, small = ends.loc[(wide, depth)], ends.loc[("1x", depth)]
-            row[f"layer_{depth}"] = big.loc[last, "rho"] - small.loc[last, "rho"]
-            row[f"start_{depth}"] = big.loc[0, "rho"] - small.loc[0, "rho"]
-            gains = [side.loc[last, "thinned"] - side.loc[0, "thinned"] for side in (big, small)]
-            row[f"gain_{depth}"] = gains[0] - gains[1]
-        for name in ("mse", "accuracy"):
-            row[name] = ends.loc[(wide, 1, last), name] - ends.loc[("1x", 1, last), name]
-        final, first = (ends.xs(step, level="step")["rho"] for step in (last, 0))
-        row["rises"] = float((final - first).min())
-        rows.append(row)
-    return pd.DataFrame(rows)
+    frame = frame.assign(width=frame["width"].str.rstrip("x").astype(int))
+    rows = frame.set_index(["seed", "width", "layer"])
+    first, last = (rows[rows["step"] == step].drop(columns="step") for step in (0, frame["step"].max()))
+    wide, narrow = frame["width"].max(), 1
 
+    def contrast(column: pd.Series) -> pd.Series:
+        return column.xs(wide, level="width") - column.xs(narrow, level="width")
 
-def quorum(passed: np.ndarray) -> list[bool]:
-    """Return booleans over seeds from a boolean table (seeds, layers): every layer has to pass."""
-    return passed.all(axis=1).tolist()
+    by_layer = {
+        "gain": contrast(last["thinned"] - first["thinned"]),
+        "start": contrast(first["rho"]),
+        "final": contrast(last["rho"]),
+    }
+    top = last.xs(1, level="layer")
+    ends = {name: contrast(top[name]) for name in ("mse", "accuracy")}
+    grown = pd.DataFrame({"rho_start": first["rho"], "rho_end": last["rho"]})
+    return [checked(grown), checked(pd.DataFrame(by_layer)), checked(pd.DataFrame(ends))]

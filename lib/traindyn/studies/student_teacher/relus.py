@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from traindyn.compute import generator
+from traindyn.evidence import table
+from traindyn.measure.statistics import loglog_slope
 
 CONE = 5.0  # the constant in Lemma 5: a point is clear of a boundary at distance 5 eps / |c_j|
 
@@ -22,6 +25,11 @@ def units(seed: int, K: int, d: int, purpose: str = "units") -> Tensor:
     w = torch.randn(d, K, dtype=torch.float64, generator=draw)
     b = torch.rand(1, K, dtype=torch.float64, generator=draw) - 0.5
     return torch.cat([w / w.norm(dim=0), b])
+
+
+def stream(seed: int, purpose: str) -> np.random.Generator:
+    """Return numpy's generator for one purpose: its seed is drawn from the stream of that purpose."""
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator(seed, purpose))))
 
 
 def with_one(X: Tensor) -> Tensor:
@@ -35,36 +43,40 @@ def condition(F: Tensor) -> float:
     return float(values[-1] / values[0])
 
 
-def independence(seeds: Sequence[int], d: int, widths: Sequence[int], samples: int) -> pd.DataFrame:
-    """Test Lemma 2: singular values of K generic units on normal inputs, and of six units +-a, +-b, +-(a+b).
+def independence(seeds: Sequence[int], size: Any) -> pd.DataFrame:
+    """Test Lemma 2: singular values of `size.units` generic units on normal inputs, and of six units +-a, +-b, +-(a+b).
 
     Returns:
-        Per seed: `generic_<K>`; `six` and `residual` (largest |sum| of the explicit identity); `pairs` (a, -a, b, -b
+        Per seed: `generic`; `six` and `residual` (largest |sum| of the explicit identity); `pairs` (a, -a, b, -b
         alone: still independent, an antipodal pair hurts only in company or beside a linear term).
     """
-    rows = []
+    rows, d, K = [], size.d, size.units
     for seed in seeds:
-        X = with_one(2 * torch.randn(samples, d, dtype=torch.float64, generator=generator(seed, "inputs")))
-        row = {"seed": seed, **{f"generic_{K}": condition((X @ units(seed, K, d)).relu()) for K in widths}}
+        X = with_one(2 * torch.randn(size.samples, d, dtype=torch.float64, generator=generator(seed, "inputs")))
+        row = {"seed": seed, "generic": condition((X @ units(seed, K, d)).relu())}
         a, b = units(seed, 2, d, "pair").T
         six = torch.stack([a, -a, b, -b, a + b, -a - b], 1)
         F = (X @ six).relu()
         signs = torch.tensor([1.0, -1.0, 1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
         row |= {"six": condition(F), "residual": float((F @ signs).abs().max()), "pairs": condition(F[:, :4])}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return table(pd.DataFrame(rows))
 
 
-def local_independence(seeds: Sequence[int], d: int, K: int, samples: int, radius: float) -> pd.DataFrame:
+def local_independence(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Test Lemma 3 in a ball: generic units, one antipodal partner more, or one unit more that misses it.
 
     The columns are scaled to norm 1, so that a small ball does not make every column small.
+
+    Args:
+        seeds: one ball each.
+        size: d, units, samples, radius.
 
     Returns:
         Per seed: `generic`, `antipodal`, `missing` (smallest / largest singular value of [units, x, 1]) and
         `identity`, the largest |relu(w.x) - relu(-w.x) - w.x| in the ball: c_j = 1 with a zero sum.
     """
-    rows = []
+    rows, d, K, samples, radius = [], size.d, size.units, size.samples, size.radius
     for seed in seeds:
         draw = generator(seed, "ball")
         centre = torch.randn(d, dtype=torch.float64, generator=draw)
@@ -82,11 +94,11 @@ def local_independence(seeds: Sequence[int], d: int, K: int, samples: int, radiu
             row[name] = condition(F / F.norm(dim=0))
         z = X @ W[:, 0]
         rows.append(row | {"identity": float((z.relu() - (-z).relu() - z).abs().max())})
-    return pd.DataFrame(rows)
+    return table(pd.DataFrame(rows))
 
 
-def hyperplanes(seeds: Sequence[int], pairs: int, d: int) -> pd.DataFrame:
-    """Test Lemma 4: u = (w_2 - (w_1.w_2) w_1) / sin(theta) for unit w_1, w_2.
+def hyperplanes(seeds: Sequence[int], size: Any) -> pd.DataFrame:
+    """Test Lemma 4: u = (w_2 - (w_1.w_2) w_1) / sin(theta) for `size.pairs` of unit w_1, w_2 in `size.d` dimensions.
 
     Returns:
         Per seed: `gap` (largest violation of |u| = 1, u.w_1 = 0, u.w_2 = sin theta), and `augmented` (the same with
@@ -94,7 +106,7 @@ def hyperplanes(seeds: Sequence[int], pairs: int, d: int) -> pd.DataFrame:
     """
     rows = []
     for seed in seeds:
-        first, second = (units(seed, pairs, d, name) for name in ("left", "right"))
+        first, second = (units(seed, size.pairs, size.d, name) for name in ("left", "right"))
         w1, w2 = first[:-1].T, second[:-1].T
         cos = (w1 * w2).sum(1, keepdim=True)
         sin = (1 - cos**2).sqrt()
@@ -102,23 +114,32 @@ def hyperplanes(seeds: Sequence[int], pairs: int, d: int) -> pd.DataFrame:
         gap = [(u.norm(dim=1) - 1).abs(), (u * w1).sum(1).abs(), ((u * w2).sum(1) - sin[:, 0]).abs()]
         long = torch.nn.functional.cosine_similarity(first.T, second.T)
         rows.append((seed, float(torch.stack(gap).max()), float(((u * w2).sum(1) - (1 - long**2).sqrt()).abs().max())))
-    return pd.DataFrame(rows, columns=["seed", "gap", "augmented"])
+    return table(pd.DataFrame(rows, columns=["seed", "gap", "augmented"]))
 
 
-def ball_ratios(last: int = 200) -> float:
-    """Return the smallest V_{d-1} / (sqrt(2 pi / d) V_{d-2}) over d = 2, ..., last, for balls of radius 1."""
+def ball_ratios(last: int = 200) -> dict[str, float]:
+    """Return the smallest V_{d-1} / (sqrt(2 pi / d) V_{d-2}) over d = 2, ..., last, for balls of radius 1.
+
+    Returns:
+        `volume_ratio`, and `volume_ratio_printed`, the same with the printed 2 pi in place of the radius.
+    """
 
     def log_volume(n: int) -> float:
         return n / 2 * math.log(math.pi) - math.lgamma(n / 2 + 1)
 
-    return min(math.exp(log_volume(d - 1) - log_volume(d - 2)) / math.sqrt(2 * math.pi / d) for d in range(2, last + 1))
+    ratios = [math.exp(log_volume(d - 1) - log_volume(d - 2)) / math.sqrt(2 * math.pi / d) for d in range(2, last + 1)]
+    return {"volume_ratio": min(ratios), "volume_ratio_printed": min(ratios) / (2 * math.pi)}
 
 
-def misalignment(seeds: Sequence[int], instances: int, samples: int) -> pd.DataFrame:
+def misalignment(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Count random instances in which neither alternative of Lemma 5 holds.
 
     Half of the other units are drawn near w_j and a quarter of those near -w_j, at angles from 1e-5 to 1, because
     units far from it decide nothing.
+
+    Args:
+        seeds: one set of instances each.
+        size: instances, samples (points of the boundary disc).
 
     Returns:
         Per seed: `instances`, `violations` with M as derived here (radius r in the denominator) and biases compared
@@ -127,13 +148,13 @@ def misalignment(seeds: Sequence[int], instances: int, samples: int) -> pd.DataF
     """
     rows = []
     for seed in seeds:
-        rng = np.random.default_rng(seed)
+        rng = stream(seed, "instances")
         counts = dict.fromkeys(("violations", "printed_M", "printed_bias", "first"), 0)
-        for _ in range(instances):
-            for name, value in _alternatives(rng, samples).items():
+        for _ in range(size.instances):
+            for name, value in _alternatives(rng, size.samples).items():
                 counts[name] += value
-        rows.append({"seed": seed, "instances": instances, **counts})
-    return pd.DataFrame(rows)
+        rows.append({"seed": seed, "instances": size.instances, **counts})
+    return table(pd.DataFrame(rows))
 
 
 def _alternatives(rng: np.random.Generator, samples: int) -> dict[str, bool]:
@@ -184,7 +205,8 @@ def antipodal_instance() -> dict[str, float]:
     |b' - b| = 2 |b| whatever eps is.
 
     Returns:
-        `eps` (sup of |h| on the unit ball), `sin_theta`, `bias_gap` (|b' - b|), `signed_bias_gap` (|b' + b|).
+        `pair_eps` (sup of |h| on the unit ball), `pair_sin_theta`, `pair_bias_gap` (|b' - b|), `pair_signed_bias_gap`
+        (|b' + b|).
     """
     tau, b = 1e-9, 0.3
     angle = torch.linspace(0, 2 * math.pi, 2001, dtype=torch.float64)
@@ -192,7 +214,12 @@ def antipodal_instance() -> dict[str, float]:
     first = X[:, 0] + b
     second = -(X[:, 0] * math.cos(tau) + X[:, 1] * math.sin(tau)) - b
     h = first.relu() - second.relu() - first
-    return {"eps": float(h.abs().max()), "sin_theta": math.sin(tau), "bias_gap": 2 * b, "signed_bias_gap": 0.0}
+    return {
+        "pair_eps": float(h.abs().max()),
+        "pair_sin_theta": math.sin(tau),
+        "pair_bias_gap": 2 * b,
+        "pair_signed_bias_gap": 0.0,
+    }
 
 
 def smallest_sup(seed: int, d: int, K: int, theta: float, samples: int, antipodal: bool = False) -> float:
@@ -207,7 +234,7 @@ def smallest_sup(seed: int, d: int, K: int, theta: float, samples: int, antipoda
         samples: points of the cube, and as many again in a strip around w's boundary.
         antipodal: put one of the others at -w instead.
     """
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "program")
     w = rng.normal(size=d)
     w /= np.linalg.norm(w)
     side = rng.normal(size=(K - 1, d))
@@ -233,22 +260,27 @@ def smallest_sup(seed: int, d: int, K: int, theta: float, samples: int, antipoda
     return float(found.fun)
 
 
-def noisy_recovery(
-    seeds: Sequence[int], shapes: Sequence[Sequence[int]], angles: Sequence[float], samples: int
-) -> pd.DataFrame:
+def noisy_recovery(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Solve the linear program at falling angles (Theorem 5, Lemma 6).
 
+    Args:
+        seeds: one set of units each.
+        size: shapes (pairs d, K), angles, samples.
+
     Returns:
-        One row per seed and (d, K): `slope` d ln sin(theta) / d ln eps over all angles, `constant` eps / sin(theta)
-        at the smallest angle, `settled` the ratio of the last two constants, `antipodal` eps with -w among the others.
+        Per seed, d and K: `slope` d ln sin(theta) / d ln eps over all angles, `constant` eps / sin(theta)
+        at the smallest angle, `over_bound` that over the lemma's own bound sqrt(2 pi / d) / (10 K), `settled` the ratio
+        of the last two constants, `antipodal` eps with -w among the others.
     """
     rows = []
     for seed in seeds:
-        for d, K in shapes:
-            eps = np.array([smallest_sup(seed, d, K, theta, samples) for theta in angles])
-            sin = np.sin(angles)
-            slope = float(np.polyfit(np.log(eps), np.log(sin), 1)[0])
+        for d, K in size.shapes:
+            eps = np.array([smallest_sup(seed, d, K, theta, size.samples) for theta in size.angles])
+            sin = np.sin(size.angles)
+            slope = loglog_slope(eps, sin).value
             constant = eps / sin
-            opposite = smallest_sup(seed, d, K, angles[0], samples, antipodal=True)
-            rows.append((seed, d, K, slope, constant[-1], constant[-1] / constant[-2], opposite))
-    return pd.DataFrame(rows, columns=["seed", "d", "K", "slope", "constant", "settled", "antipodal"])
+            opposite = smallest_sup(seed, d, K, size.angles[0], size.samples, antipodal=True)
+            over = constant[-1] * 10 * K / math.sqrt(2 * math.pi / d)
+            rows.append((seed, d, K, slope, constant[-1], over, constant[-1] / constant[-2], opposite))
+    columns = ["seed", "d", "K", "slope", "constant", "over_bound", "settled", "antipodal"]
+    return table(pd.DataFrame(rows, columns=columns), ["d", "K"])

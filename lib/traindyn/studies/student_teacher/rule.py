@@ -1,9 +1,8 @@
-"""The gradient rule of deep ReLU students, its piecewise constant coefficients, and interpolation."""
+"""The gradient rule of deep ReLU students and its piecewise constant coefficients (Lemma 1, Corollary 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,11 +11,10 @@ import torch
 from torch import Tensor
 
 from traindyn.compute import generator, normal, uniform
+from traindyn.evidence import table
 from traindyn.layers import starts
 from traindyn.learn.models import FCN
 from traindyn.measure import teacher as measure
-from traindyn.studies.student_teacher import students as learn
-from traindyn.studies.student_teacher import teachers
 
 
 def weights(seed: int, widths: Sequence[int], purpose: str) -> list[Tensor]:
@@ -34,6 +32,21 @@ def forward(layers: list[Tensor], X: Tensor) -> tuple[list[Tensor], list[Tensor]
         z.append(f[-1] @ W)
         f.append(z[-1] if depth == len(layers) else z[-1].relu())
     return z, f
+
+
+def gradient_rule(A: Tensor, B: Tensor, f: Tensor, f_teacher: Tensor) -> Tensor:
+    r"""Return g_l(x) = D_l [A_l f_l^* - B_l f_l] (Eq. 3): the descent direction of (1/2)|f_L^* - f_L|^2 at layer l.
+
+    Args:
+        A: (n, n_l, m_l).  B: (n, n_l, n_l).
+        f: (n, n_l), the student's activations after the ReLU; their signs are the gates.
+        f_teacher: (n, m_l).
+
+    Returns:
+        (n, n_l).
+    """
+    inner = torch.einsum("nkj,nj->nk", A, f_teacher) - torch.einsum("nkj,nj->nk", B, f)
+    return torch.where(f > 0, inner, 0.0)
 
 
 def gradient_flow(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
@@ -62,7 +75,7 @@ def gradient_flow(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             g, loose = (g @ W.T) * (below > 0), loose @ W.T
         residual = (wanted - f[-1]).detach() / len(X)
         rows.append((seed, gap, ungated, float((residual - top).abs().max()), float((residual + top).abs().max())))
-    return pd.DataFrame(rows, columns=["seed", "gap", "ungated", "sign_as_printed", "sign_mended"])
+    return table(pd.DataFrame(rows, columns=["seed", "gap", "ungated", "sign_as_printed", "sign_mended"]))
 
 
 def recursive_rule(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
@@ -78,7 +91,7 @@ def recursive_rule(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         equal = _rule(seed, size.student, size.student, size.samples)
         other = _rule(seed, size.student, size.teacher, size.samples)
         rows.append((seed, equal[0], equal[1], other[1], _jacobian_gap(seed, size), other[0] is None))
-    return pd.DataFrame(rows, columns=["seed", "as_printed", "mended", "widths", "jacobian", "shape_error"])
+    return table(pd.DataFrame(rows, columns=["seed", "as_printed", "mended", "widths", "jacobian", "shape_error"]))
 
 
 def _rule(seed: int, student: Sequence[int], teacher: Sequence[int], n: int) -> tuple[float | None, float]:
@@ -97,7 +110,7 @@ def _rule(seed: int, student: Sequence[int], teacher: Sequence[int], n: int) -> 
             try:
                 V_star = measure.top_down(recursion, gates)
                 found = [
-                    measure.gradient_rule(v.mT @ vs, v.mT @ v, a, b)
+                    gradient_rule(v.mT @ vs, v.mT @ v, a, b)
                     for v, vs, a, b in zip(V, V_star, f[1:-1], f_star[1:-1], strict=True)
                 ]
                 errors.append(max(float((a - b).norm() / b.norm()) for a, b in zip(found, wanted, strict=True)))
@@ -130,7 +143,7 @@ def pieces(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     Returns:
         Per seed: `spread` (largest spread of A_1 or B_1 inside a group of equal gates in both networks), `violations`
         (midpoints of two points of a group that leave it), `pairs`, `upper_violations` (the same when only the gates
-        of layers >= 2 are grouped), `upper_pairs`, `patterns` (groups seen).
+        of layers >= 2 are grouped), `upper_pairs`, `patterns` (groups seen) among `samples` inputs.
     """
     rows = []
     for seed in seeds:
@@ -147,9 +160,9 @@ def pieces(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         )
         full = [i for i in np.argsort(-counts)[:200] if counts[i] > 1]
         spread = max(_spread(nets, X[group == i]) for i in full)
-        rows.append((seed, spread, pairs, violations, upper_pairs, upper_violations, len(counts)))
-    columns = ["seed", "spread", "pairs", "violations", "upper_pairs", "upper_violations", "patterns"]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append((seed, spread, pairs, violations, upper_pairs, upper_violations, len(counts), len(X)))
+    columns = ["seed", "spread", "pairs", "violations", "upper_pairs", "upper_violations", "patterns", "samples"]
+    return table(pd.DataFrame(rows, columns=columns))
 
 
 def _codes(nets: list[list[Tensor]], X: Tensor, first: int) -> np.ndarray:
@@ -168,11 +181,13 @@ def _midpoints(
     most: int,
     seed: int,
 ) -> tuple[int, int]:
-    rng = np.random.default_rng(seed)
+    draw = generator(seed, f"midpoints-{first}")
     by_group = np.argsort(group, kind="stable")
     starts_at = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    chosen = rng.choice(np.flatnonzero(counts > 1), size=most)
-    a, b = ((starts_at[chosen] + rng.integers(0, counts[chosen])) for _ in range(2))
+    full = np.flatnonzero(counts > 1)
+    chosen = full[torch.randint(len(full), (most,), generator=draw).numpy()]
+    ends = torch.rand(2, most, dtype=torch.float64, generator=draw).numpy()
+    a, b = starts_at[chosen] + (ends * counts[chosen]).astype(int)
     different = a != b
     a, b = by_group[a[different]], by_group[b[different]]
     moved = _codes(nets, (X[a] + X[b]) / 2, first)
@@ -184,87 +199,11 @@ def _spread(nets: list[list[Tensor]], X: Tensor) -> float:
     return max(float((M - M[:1]).abs().max()) for M in (V[0].mT @ V[1], V[0].mT @ V[0]))
 
 
-def chord_gap() -> float:
-    """Return the distance of a chord's midpoint from the image of [-1, 1] under x -> (relu(x), relu(-x)).
+def chord_gap() -> dict[str, float]:
+    """Return `chord_gap`, a chord's midpoint's distance from the image of [-1, 1] under x -> (relu(x), relu(-x)).
 
     The image is two segments at a right angle. The chord from x = 1 to x = -1 has its midpoint at (1/2, 1/2).
     """
     x = torch.linspace(-1, 1, 200001, dtype=torch.float64)
     image = torch.stack([x.relu(), (-x).relu()], 1)
-    return float((image - (image[0] + image[-1]) / 2).norm(dim=1).min())
-
-
-def batch_ranks(N: int) -> list[int]:
-    """Return the rank of the incidence matrix of all batches of size b among N samples, for b = 1, ..., N, exactly.
-
-    Over a prime field rank can only fall, so full rank there is full rank over the rationals.
-    """
-    ranks = []
-    for b in range(1, N + 1):
-        rows = np.zeros((len(batches := list(combinations(range(N), b))), N), dtype=np.int64)
-        for row, batch in zip(rows, batches, strict=True):
-            row[list(batch)] = 1
-        ranks.append(_rank_mod(rows, 1_000_003))
-    return ranks
-
-
-def _rank_mod(M: np.ndarray, prime: int) -> int:
-    M, rank = M.copy() % prime, 0
-    for column in range(M.shape[1]):
-        found = np.flatnonzero(M[rank:, column])
-        if not found.size:
-            continue
-        M[[rank, rank + found[0]]] = M[[rank + found[0], rank]]
-        M[rank] = M[rank] * pow(int(M[rank, column]), -1, prime) % prime
-        rest = np.arange(len(M)) != rank
-        M[rest] = (M[rest] - M[rest, column : column + 1] * M[rank]) % prime
-        rank += 1
-    return rank
-
-
-def interpolation(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train an under-sized student by full-batch GD and an over-sized one by SGD (Theorem 1).
-
-    Returns:
-        One row per GD run (`tries` restarts per seed): `mean_gradient` (largest entry of the full gradient at the
-        end), `sample` (largest entry of the per-sample g_1, g_2 there). One row per SGD run: `start`, `end`, the
-        largest entry of the per-sample g_1, g_2 before and after.
-    """
-    teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, bias=0.0)
-    X = normal(seeds, "inputs", size.n, size.d)
-    y = teacher(X)
-
-    def look(net: learn.Nets, inputs: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        f = net.layers(inputs)
-        g = wanted - f[1]
-        hidden = (g @ net.weights[1].mT) * (f[0] > 0)
-        grads = [below.mT @ part / size.n for below, part in ((inputs, hidden), (f[0], g))]
-        grads += [hidden.mean(1, keepdim=True), g.mean(1, keepdim=True)]
-        return {
-            "gradient": torch.stack([part.abs().amax((1, 2)) for part in grads]).amax(0),
-            "sample": torch.maximum(g.abs().amax((1, 2)), hidden.abs().amax((1, 2))),
-        }
-
-    # a GD run may end at a kink, where no gradient exists: restarts, of which those with a flat end count
-    tries = [1000 * seed + i for seed in seeds for i in range(size.tries)]
-    small = learn.students(tries, [size.d, size.small, size.outputs], 0.3)
-    again = [part.repeat_interleave(size.tries, 0) for part in (X, y)]
-    gd, _ = learn.train(
-        small,
-        lambda runs, first, count: tuple(part[runs].expand(count, -1, -1, -1) for part in again),
-        size.gd_steps,
-        size.gd_lr,
-        lambda net, runs, step: look(net, *(part[runs] for part in again)),
-        [size.gd_steps],
-    )
-    large = learn.students(seeds, [size.d, size.large, size.outputs], 0.3)
-    sgd, _ = learn.train(
-        large,
-        learn.from_set(X, y, seeds, 16),
-        size.sgd_steps,
-        size.sgd_lr,
-        lambda net, runs, step: look(net, X[runs], y[runs]),
-        [0, size.sgd_steps],
-    )
-    ends = pd.DataFrame({"mean_gradient": gd["gradient"][:, -1], "sample": gd["sample"][:, -1]})
-    return ends, pd.DataFrame({"seed": list(seeds), "start": sgd["sample"][:, 0], "end": sgd["sample"][:, -1]})
+    return {"chord_gap": float((image - (image[0] + image[-1]) / 2).norm(dim=1).min())}

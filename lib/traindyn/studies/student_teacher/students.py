@@ -19,9 +19,11 @@ from torch import Tensor
 from traindyn.compute import generator
 from traindyn.errors import InputError, choose
 from traindyn.layers import draw
+from traindyn.measure.curves import log_steps
 
 Batches = Callable[[slice, int, int], tuple[Tensor, Tensor]]
 BLOCK = 50  # steps whose batches are gathered at once
+INPUTS = 1.5  # standard deviation of a student's inputs, as in the authors' code
 CACHE = 3 * 2**20  # bytes of weights and activations that one chunk of runs may take
 _gate = torch.ops.aten.threshold_backward.grad_input  # gradient through a ReLU in place: one pass, no mask
 
@@ -96,6 +98,15 @@ def students(
         nets.weights.append(W)
         nets.biases.append(b)
     return nets
+
+
+def joined(parts: Sequence[Nets]) -> Nets:
+    """Return the runs of several sets of networks of one shape as one set."""
+    weights, biases = (
+        [list(layer) for layer in zip(*(getattr(p, name) for p in parts), strict=True)]
+        for name in ("weights", "biases")
+    )
+    return Nets([torch.cat(layer) for layer in weights], [torch.cat(layer) for layer in biases], parts[0].linear)
 
 
 def from_set(X: Tensor, y: Tensor, seeds: Sequence[int], size: int) -> Batches:
@@ -244,5 +255,4 @@ def _step(nets: Nets, x: Tensor, y: Tensor, scale: float, moving: set[int], bias
 
 def epochs(steps: int, early: float = 1.12, first: int = 1) -> list[int]:
     """Return about log(steps)/log(early) steps from 0 to `steps`, ever farther apart."""
-    count = max(2, int(math.log(steps / first) / math.log(early)))
-    return sorted({0, *(round(first * (steps / first) ** (i / count)) for i in range(count + 1))})
+    return log_steps(steps, max(2, int(math.log(steps / first) / math.log(early))), first)

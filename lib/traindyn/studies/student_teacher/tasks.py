@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from traindyn.compute import generator
+from traindyn.compute import normal
 from traindyn.measure import teacher as measure
 from traindyn.studies.student_teacher import students as learn
 from traindyn.studies.student_teacher import teachers
-
-STD = 1.5  # of the inputs, as in the authors' code
 
 
 @dataclass
@@ -23,6 +22,7 @@ class Trained:
     """What one experiment recorded; R seeds, T recorded epochs, n student and m teacher nodes.
 
     Attributes:
+        seeds: one per run.
         p, factor: decay of the teacher's strength; n = factor * m.
         epochs: (T,), 1 epoch = `epoch` updates.
         best: (R, T, m), best correlation of any student with each teacher.
@@ -33,6 +33,7 @@ class Trained:
         power: (R,), the same of a student that outputs 0.
     """
 
+    seeds: list[int]
     p: float
     factor: int
     epochs: np.ndarray
@@ -48,12 +49,6 @@ class Trained:
         """Return the position of an epoch among the recorded ones, or None if it was not reached."""
         found = np.flatnonzero(self.epochs == epoch)
         return int(found[0]) if found.size else None
-
-
-def inputs(seeds: Sequence[int], n: int, d: int, purpose: str, scale: float = STD) -> Tensor:
-    """Return normal inputs (len(seeds), n, d) in float64, each slice from its own seed."""
-    draws = [torch.randn(n, d, dtype=torch.float64, generator=generator(seed, purpose)) for seed in seeds]
-    return scale * torch.stack(draws)
 
 
 def experiment(
@@ -88,7 +83,8 @@ def experiment(
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, p).to(dtype, device)
     X, fresh = (
-        inputs(seeds, n, size.d, w).to(device, dtype) for n, w in ((size.n_train, "data"), (size.n_eval, "eval"))
+        learn.INPUTS * normal(seeds, w, n, size.d).to(device, dtype)
+        for n, w in ((size.n_train, "data"), (size.n_eval, "eval"))
     )
     y = teacher(X)
     looked = fresh if held_out else X[:, : size.n_eval]
@@ -113,7 +109,7 @@ def experiment(
     last = (size.epochs if epochs is None else epochs) * size.epoch
     found, times = learn.train(nets, learn.from_set(X, y, seeds, batch), last, lr, look, range(0, last + 1, size.epoch))
     power = (target.square().sum(-1).mean(1) / 2).cpu().numpy()
-    return Trained(p=p, factor=factor, epochs=times // size.epoch, power=power, **found)
+    return Trained(seeds=list(seeds), p=p, factor=factor, epochs=times // size.epoch, power=power, **found)
 
 
 def sweep(
@@ -127,3 +123,49 @@ def sweep(
 ) -> dict[int, Trained]:
     """Return `experiment` for every factor; options as there."""
     return {factor: experiment(seeds, size, p, factor, dtype, device, **options) for factor in factors}
+
+
+def small(seed: int, size: Any) -> SimpleNamespace:
+    """Return a small case to train by hand: a teacher, a student's start, and the batches of a training; float64.
+
+    Args:
+        seed: draws all of it.
+        size: d, m, n (students), outputs, samples, batch, std, steps.
+
+    Returns:
+        `start` (W_1, b_1, W_2, b_2 of the student), `batches` (a list of (x, y)), `X` (all inputs), `hidden` (the
+        teacher's nodes on them); `student`, `draws` (the same for `batched`).
+    """
+    teacher = teachers.two_layer([seed], size.d, size.m, size.outputs)
+    X = learn.INPUTS * normal([seed], "data", size.samples, size.d)
+    y = teacher(X)
+    student = learn.students([seed], [size.d, size.n, size.outputs], size.std)
+    (W, V), (b, c) = student.weights, student.biases
+    xs, ys = learn.from_set(X, y, [seed], size.batch)(slice(0, 1), 0, size.steps)
+    return SimpleNamespace(
+        start=[part[0].clone() for part in (W, b, V, c)],
+        batches=list(zip(xs[:, 0], ys[:, 0], strict=True)),
+        X=X[0],
+        hidden=teacher.layers(X)[0][0],
+        student=student,
+        draws=(xs, ys),
+    )
+
+
+def batched(case: SimpleNamespace, lr: float) -> Tensor:
+    """Train the student of `small` as all others are trained here, and return its correlations (n, m).
+
+    Args:
+        case: of `small`; its student is changed.
+        lr: rate of SGD.
+    """
+    xs, ys = case.draws
+
+    def batches(_runs: slice, first: int, count: int) -> tuple[Tensor, Tensor]:
+        return xs[first : first + count], ys[first : first + count]
+
+    def look(net: learn.Nets, _runs: slice, _step: int) -> dict[str, Tensor]:
+        return {"rho": measure.correlate(net.layers(case.X)[0], case.hidden[None])}
+
+    found, _ = learn.train(case.student, batches, len(xs), lr, look, [len(xs)])
+    return torch.as_tensor(found["rho"][0, -1])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from traindyn import forward_pass
 from traindyn.compute import generator, seeded
 from traindyn.errors import InputError
-from traindyn.measure import gate
 from traindyn.measure.agop import agop
 
 X = torch.randn(5, 4, generator=generator(0))
@@ -27,7 +27,7 @@ def test_what_has_no_measure_is_refused_and_left_as_it_was(model, message):
     before = [t.clone() for t in model.buffers()] if isinstance(model, nn.Module) else []
     state = torch.get_rng_state()
     with pytest.raises(InputError, match=message):
-        gate.outputs(model, X)
+        forward_pass.outputs(model, X)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(map(torch.equal, before, model.buffers() if isinstance(model, nn.Module) else []))
 
