@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from traindyn.sizes import Experiment, Scale
+from traindyn.sizes import Definition, Experiment, Scale
 
 
 class Repetitions(Experiment):
@@ -14,7 +14,7 @@ class Repetitions(Experiment):
 # networks
 
 
-class Definition1(Experiment):
+class Definition1(Repetitions):
     net: Literal["fcn"] = "fcn"
     in_dim: Scale[int] = Field(gt=0, description="inputs")
     width: Scale[int] = Field(gt=0, description="hidden units")
@@ -36,17 +36,34 @@ class Residual(Experiment):
     lr: float = Field(gt=0, description="step size")
 
 
+class Initial(Residual, Repetitions):
+    """The same at its initial weights."""
+
+
 class Triplet(Residual):
     optimizer: Literal["adam"] = "adam"
     batch: int = Field(gt=0, description="samples of a batch")
     steps: Scale[int] = Field(gt=0, description="updates")
     every: int = Field(gt=0, description="steps between two looks")
+    burn_in: Definition[float] = Field(ge=0, lt=1, description="share of the training before classes are compared")
 
 
-class Regression(Experiment):
+class Onset(Triplet):
+    ahead: Definition[float] = Field(gt=1, description="multiple of the other classes' mean at which a class leads")
+    arrived: Definition[float] = Field(gt=0, le=1, description="share of its last value that counts as final accuracy")
+
+
+class Setup(Experiment):
+    """The network of the source's tables, built and pushed forward once."""
+
+    net: Literal["resnet18"] = Field("resnet18", description="ResNet-18 without normalisation")
+    side: int = Field(gt=0, description="pixels on a side")
+    outputs: int = Field(gt=0, description="outputs")
+
+
+class Regression(Repetitions):
     net: Literal["fcn"] = "fcn"
     optimizer: Literal["adam"] = "adam"
-    seeds: int = Field(gt=0, description="independent repetitions")
     in_dim: Scale[int] = Field(gt=0, description="inputs")
     width: Scale[int] = Field(gt=0, description="hidden units")
     depth: int = Field(gt=1, description="layers")
@@ -57,10 +74,16 @@ class Regression(Experiment):
     every: int = Field(gt=0, description="steps between two looks")
     points: Scale[int] = Field(gt=1, description="points whose change is watched, half of them on a ray")
     cloud: Scale[int] = Field(gt=0, description="points of the scatter plots")
-    times: list[NonNegativeInt] = Field(min_length=1, description="steps at which the scatter plots are drawn")
+    times: Scale[list[NonNegativeInt]] = Field(min_length=1, description="steps at which the scatter plots are drawn")
+    early: Definition[float] = Field(gt=0, lt=1, description="first share of the training, and its shortest window")
+    late: Definition[float] = Field(gt=0, lt=1, description="share of the training after which it is late")
+    dropped: Definition[float] = Field(
+        gt=0, le=1, description="share of the drop of the risk after which it has fallen"
+    )
+    fall: Definition[float] = Field(gt=0, lt=1, description="relative fall of S that counts")
 
 
-class Accuracy(Experiment):
+class Accuracy(Repetitions):
     net: Literal["resnet"] = Field("resnet", description="residual network without normalisation")
     optimizer: Literal["adam"] = "adam"
     data: list[str] = Field(description="sets of images")
@@ -90,10 +113,12 @@ class FeatureFlow(Experiment):
 class Eq4(Experiment):
     draws: int = Field(gt=0, description="random instances")
     p: int = Field(gt=0, description="features")
+    etas: list[float] = Field(min_length=2, description="sizes of the fictitious step")
 
 
 class Movement(Experiment):
     p: Scale[list[PositiveInt]] = Field(min_length=1, description="features")
+    dim: Scale[int] = Field(gt=0, description="inputs")
     per_class: Scale[int] = Field(gt=0, description="samples of each class")
     draws: Scale[int] = Field(gt=0, description="random starts")
 
@@ -105,14 +130,18 @@ class Curves(Repetitions):
     draws: Scale[int] = Field(gt=0, description="random starts")
     iterations: Scale[int] = Field(gt=0, description="steps")
     every: int = Field(gt=0, description="steps between two looks")
+    settled: Definition[float] = Field(
+        gt=0, lt=1, description="share of the drop of the loss after which it is settled"
+    )
 
 
 # closed forms: the gated model and its flow
 
 
 class ModifiedSgd(Repetitions):
-    n: int = Field(gt=1, description="units")
+    n: int = Field(gt=1, description="inputs")
     steps: Scale[int] = Field(gt=0, description="updates")
+    eta: float = Field(gt=0, description="step size")
 
 
 class GateFlow(Experiment):
@@ -122,14 +151,16 @@ class GateFlow(Experiment):
 
 
 class Gate(Experiment):
+    n: int = Field(gt=1, description="inputs")
     draws: Scale[int] = Field(gt=0, description="random instances")
     pairs: Scale[int] = Field(gt=0, description="pairs of points")
 
 
-class Figure9(Experiment):
-    runs: int = Field(gt=0, description="independent runs")
+class Figure9(Repetitions):
+    n: Literal[10] = Field(10, description="inputs")
     steps: Scale[int] = Field(gt=0, description="updates")
     batch: int = Field(gt=0, description="samples of a batch")
+    eta: float = Field(gt=0, description="step size")
 
 
 class Linearised(Experiment):
@@ -158,6 +189,16 @@ class Count(Experiment):
     count: int = Field(gt=0, description="rays, or pairs of points")
 
 
+class Ray(Experiment):
+    times: list[NonNegativeInt] = Field(min_length=1, description="times at which the ray is drawn")
+
+
+class Panels(Experiment):
+    until: Scale[int] = Field(gt=0, description="last time")
+    t_star: Definition[int] = Field(gt=0, description="start of the late phase")
+    late_from: Definition[int] = Field(gt=0, description="time from which on S should not decrease")
+
+
 class Pairs(Experiment):
     pairs: int = Field(gt=0, description="pairs of points")
 
@@ -169,8 +210,9 @@ class Paths(Experiment):
 
 SIZES = {
     "definition1": Definition1,
-    "definition2": Residual,
-    "fig1": Triplet,
+    "definition2": Initial,
+    "setup": Setup,
+    "fig1": Onset,
     "fig2": Triplet,
     "fig13": Triplet,
     "regression": Regression,
@@ -195,6 +237,8 @@ SIZES = {
     "rays": Count,
     "pairs": Count,
     "proximity": Pairs,
+    "fig10": Ray,
+    "fig11": Panels,
     "fig12": Paths,
     "converge": Paths,
     "symmetric": Draws,

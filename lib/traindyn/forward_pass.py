@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from traindyn.compute import seeded
+from traindyn.compute import seeded, strict_float32
 from traindyn.errors import InputError
 
 COUPLED = (
@@ -98,6 +98,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         with ExitStack() as stack:
             for kind in {"cpu", *(device.type for device in devices)}:
                 stack.enter_context(torch.autocast(kind, enabled=False))
+            stack.enter_context(strict_float32())
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             yield

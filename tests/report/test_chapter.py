@@ -189,7 +189,7 @@ def test_facets_draw_one_panel_for_every_value():
     assert [ax.get_title() for ax in fig.axes] == ["r, a", "r, b"]
     plt.close(fig)
     fig = plots.facets(FRAME, "step", "w", cols="step", kind="points", wrap=2)
-    assert [ax.get_visible() for ax in fig.axes] == [True, True, True, False]
+    assert [ax.axison for ax in fig.axes] == [True, True, True, False]
     plt.close(fig)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from traindyn.compute import normal
 from traindyn.studies.elasticity import closed_form_flows as flows
+from traindyn.studies.elasticity.tables import per_seed
 
 FIG10_POINT = (-1.0, -11.0, 1.0)
 FIG11_POINT = (1.01, 0.999, 1.2)  # x' of both panels
@@ -40,7 +41,7 @@ def ray(times: Sequence[float], theta: float = THETA) -> pd.DataFrame:
 
 def rays(
     seeds: Sequence[int], count: int, time: float = 500.0, points: int = 200, theta: float = THETA
-) -> dict[str, list]:
+) -> pd.DataFrame:
     """Follow Eq. 14 along random rays x' + s u with x' standard normal and u uniform on the sphere.
 
     Args:
@@ -48,9 +49,10 @@ def rays(
         points: equal steps of s from 0 to sqrt(300), the length of Figure 10; near is s = sqrt(3), its first point.
 
     Returns:
-        For each seed, shares of the rays: "falls" (S at the far end below S near x'), "monotone" (no increase
-        anywhere), "interior" (the largest S lies away from x', so it exceeds S(x', x') = 1), "literal" (for every
-        point on the ray but x' a strictly closer point has a larger S: Conjecture 1.1 restricted to the ray).
+        For each seed, shares of the rays: "rays_falling" (S at the far end below S near x'), "rays_monotone" (no
+        increase anywhere), "interior_maximum" (the largest S lies away from x', so it exceeds S(x', x') = 1),
+        "rays_unbeaten" (some point but x' has no strictly closer point with a larger S: against Conjecture 1.1,
+        restricted to the ray).
     """
     x_prime, u = normal(seeds, "x-prime", count, 3), normal(seeds, "direction", count, 3)
     u = u / u.norm(dim=-1, keepdim=True)
@@ -60,12 +62,12 @@ def rays(
     near = flows.s_rel_example(_point([time]), x_prime, x_prime + 3**0.5 * u, theta)[..., 0]
     best_closer = s.cummax(-1).values[..., :-1]
     shares = {
-        "falls": s[..., -1] < near,
-        "monotone": (s.diff(dim=-1) <= 0).all(-1),
-        "interior": s.argmax(-1) > 0,
-        "literal": (best_closer > s[..., 1:]).all(-1),
+        "rays_falling": s[..., -1] < near,
+        "rays_monotone": (s.diff(dim=-1) <= 0).all(-1),
+        "interior_maximum": s.argmax(-1) > 0,
+        "rays_unbeaten": ~(best_closer > s[..., 1:]).all(-1),
     }
-    return {name: share.double().mean(1).tolist() for name, share in shares.items()}
+    return per_seed(seeds, {name: share.double().mean(1).tolist() for name, share in shares.items()})
 
 
 def panels(times: Tensor, theta: float = THETA) -> dict[str, Tensor]:
@@ -73,6 +75,20 @@ def panels(times: Tensor, theta: float = THETA) -> dict[str, Tensor]:
     return {
         name: flows.s_rel_example(times, _point(FIG11_POINT), _point(x), theta) for name, x in FIG11_SAMPLED.items()
     }
+
+
+def over_time(until: int, theta: float = THETA) -> pd.DataFrame:
+    """Return the panels of Figure 11 as a table (panel, t, s_rel) at t = 0, 1, ..., until."""
+    t = torch.arange(until + 1, dtype=torch.float64)
+    return pd.concat(
+        [pd.DataFrame({"panel": name, "t": t, "s_rel": s}) for name, s in panels(t, theta).items()], ignore_index=True
+    )
+
+
+def step_factor(panel: str, theta: float = THETA) -> float:
+    """Return eta r x_2 at the start of a panel of Figure 12: how far Definition 1 is from its limit there."""
+    x = _point(FIG11_SAMPLED[panel])
+    return float(theta * ((_point(flows.EXAMPLE_A) - _point(flows.EXAMPLE_START)) * x).sum() * x[1])
 
 
 def exact_ends() -> pd.DataFrame:
@@ -122,7 +138,7 @@ def common_window(times: Tensor | None = None, theta: float = THETA) -> pd.DataF
 
 def random_pairs(
     seeds: Sequence[int], pairs: int, late_from: float = 2000.0, end: float = 6000.0, theta: float = THETA
-) -> dict[str, list]:
+) -> pd.DataFrame:
     """Read Eq. 14 over time for random standard normal pairs.
 
     Times: every 5 units to 300, every 25 to `late_from`, then 100 equal steps to `end`.
@@ -132,16 +148,16 @@ def random_pairs(
         theta: time scale of Eq. 14.
 
     Returns:
-        For each seed, shares of the pairs: "window" (an own window [t1, t2] and t* as in Conjecture 1.2 exist: S dips
-        below its limit), "bounded" (S > 0.05 at all late times), "rising" (S non-decreasing at late times, to 1e-12),
-        "predicted" (the late direction agrees with the sign of x'_1 x_1 sgn(N) - S x_1^2 at t = infinity, which the
-        slowest mode gives; N is the numerator inside the absolute value).
+        For each seed, shares of the pairs: "without_window" (no window [t1, t2] of its own and t* as in Conjecture 1.2
+        exist: S never dips below its limit), "share_falling" (S decreases at some late time, by more than 1e-12),
+        "share_predicted" (the late direction agrees with the sign of x'_1 x_1 sgn(N) - S x_1^2 at t = infinity, which
+        the slowest mode gives; N is the numerator inside the absolute value).
     """
     x, x_prime = normal(seeds, "x", pairs, 3), normal(seeds, "x-prime", pairs, 3)
     grids = (torch.arange(0, 300, 5), torch.arange(300, late_from, 25), torch.linspace(late_from, end, 101))
     times = torch.cat([grid.double() for grid in grids])
     forever = _point([float("inf")])
-    shares: dict[str, list] = {"window": [], "bounded": [], "rising": [], "predicted": []}
+    shares: dict[str, list] = {"without_window": [], "share_falling": [], "share_predicted": []}
     for here, there in zip(x, x_prime, strict=True):  # one seed at a time: pairs x times fill the memory
         s = flows.s_rel_example(times, there, here, theta)
         limit = flows.s_rel_example(forever, there, here)[..., 0]
@@ -150,26 +166,25 @@ def random_pairs(
         upward = torch.sign(numerator) * there[..., 0] * here[..., 0] >= limit * here[..., 0] ** 2
         rising = (late.diff(dim=-1) >= -1e-12).all(-1)
         found = {
-            "window": s.amin(-1) < limit * (1 - 1e-9),
-            "bounded": late.amin(-1) > 0.05,
-            "rising": rising,
-            "predicted": rising == upward,
+            "without_window": ~(s.amin(-1) < limit * (1 - 1e-9)),
+            "share_falling": ~rising,
+            "share_predicted": rising == upward,
         }
         for name, share in found.items():
             shares[name].append(float(share.double().mean()))
-    return shares
+    return per_seed(seeds, shares)
 
 
-def proximity_check(seeds: Sequence[int], pairs: int, theta: float = THETA) -> dict[str, list]:
+def proximity_check(seeds: Sequence[int], pairs: int, theta: float = THETA) -> pd.DataFrame:
     """Check P(x, x') = max_r |x'_r x_r| of Theorem 5.1 against Eq. 14 at 60 times in [0, 6000] for normal pairs.
 
     Returns:
-        For each seed: "ratio-99" (99th percentile over pairs of the largest S / P over time), "bounded" (whether
-        S <= factor(x, t) P for every pair and time), "variation" (largest max/min over time of that factor), "slope"
-        and "slope-within" (mean over pairs of the slope of log S against log P, and the share of pairs for which it
-        lies within 5 % of 1, as the coordinates of x' shrink like e, e^2, e^3 with e from 1e-3 to 1e-6, x fixed),
-        "uniform-slope" (the mean slope as x shrinks and x' is fixed), "self" (smallest P(x, x)), "triangle" (share of
-        random triples for which P(x, z) > P(x, y) + P(y, z)).
+        For each seed: "ratio_99" (99th percentile over pairs of the largest S / P over time), "exceeding" (share of
+        (pair, time) at which S exceeds factor(x, t) P by more than 1e-12 of it), "variation" (largest max/min over
+        time of that factor), "slope" (mean over pairs of the slope of log S against log P, as the coordinates of x'
+        shrink like e, e^2, e^3 with e from 1e-3 to 1e-6, x fixed), "uniform_slope" (the mean slope as x shrinks and x'
+        is fixed), "self_proximity" (smallest P(x, x)), "triangle" (share of random triples for which
+        P(x, z) > P(x, y) + P(y, z)).
     """
     x, x_prime, y = (normal(seeds, name, pairs, 3) for name in ("x", "x-prime", "y"))
     times = torch.linspace(0, 6000, 60, dtype=torch.float64)
@@ -183,23 +198,23 @@ def proximity_check(seeds: Sequence[int], pairs: int, theta: float = THETA) -> d
     near = metric(x_prime, x)
     factor = squared.sum(-1) / (squared * (x**2)[..., None, :]).sum(-1)
     scale = torch.tensor([1e-3, 1e-6], dtype=x.dtype)[:, None, None, None]
-    shrunk = {"slope": (x_prime * scale ** _point([1, 2, 3]), x), "uniform-slope": (x_prime, x * scale)}
+    shrunk = {"slope": (x_prime * scale ** _point([1, 2, 3]), x), "uniform_slope": (x_prime, x * scale)}
     late = times[-1:]
     slopes = {}
     for name, (p, q) in shrunk.items():
         log_s = flows.s_rel_example(late, p.expand(2, -1, -1, -1), q.expand(2, -1, -1, -1), theta)[..., 0].log()
         log_p = metric(p, q).log()
         slopes[name] = (log_s[1] - log_s[0]) / (log_p[1] - log_p[0])
-    return {
-        "ratio-99": (s.amax(-1) / near).quantile(0.99, dim=1).tolist(),
-        "bounded": (s <= factor * near[..., None] * (1 + 1e-12)).all(-1).all(-1).tolist(),
+    columns = {
+        "ratio_99": (s.amax(-1) / near).quantile(0.99, dim=1).tolist(),
+        "exceeding": (s > factor * near[..., None] * (1 + 1e-12)).double().mean((1, 2)).tolist(),
         "variation": (factor.amax(-1) / factor.amin(-1)).amax(1).tolist(),
         "slope": slopes["slope"].mean(1).tolist(),
-        "slope-within": ((slopes["slope"] - 1).abs() < 0.05).double().mean(1).tolist(),
-        "uniform-slope": slopes["uniform-slope"].mean(1).tolist(),
-        "self": metric(x, x).amin(1).tolist(),
+        "uniform_slope": slopes["uniform_slope"].mean(1).tolist(),
+        "self_proximity": metric(x, x).amin(1).tolist(),
         "triangle": (near > metric(x_prime, y) + metric(y, x)).double().mean(1).tolist(),
     }
+    return per_seed(seeds, columns)
 
 
 def sgd_paths(seeds: Sequence[int], runs: int, steps: int, eta: float = THETA) -> Tensor:
@@ -223,18 +238,18 @@ def sgd_paths(seeds: Sequence[int], runs: int, steps: int, eta: float = THETA) -
     return torch.stack(path) ** 2
 
 
-def sgd_s_rel(squared: Tensor, eta: float = THETA) -> pd.DataFrame:
+def sgd_s_rel(squared: Tensor, seeds: Sequence[int], eta: float = THETA) -> pd.DataFrame:
     """Return S_rel along the SGD of `sgd_paths`, averaged over runs, for the pairs of Figure 11.
 
     Args:
-        squared: what `sgd_paths` returns;  eta: its step size, also of the fictitious step and the theta of Eq. 14.
+        squared: what `sgd_paths` returns;  seeds: its seeds.
+        eta: its step size, also of the fictitious step and the theta of Eq. 14.
 
     Returns:
-        Columns panel, measure ("definition 1", "limit" eta -> 0, "eq. 14"), seed (position on the seed
-        axis), step, s_rel.
+        Columns panel, measure ("definition 1", "limit" eta -> 0, "eq. 14"), seed, step, s_rel.
     """
     x_prime = _point(FIG11_POINT)
-    steps, seeds = squared.shape[0], squared.shape[1]
+    steps = squared.shape[0]
     flow = panels(torch.arange(steps, dtype=torch.float64), eta)
     frames = []
     for name, values in FIG11_SAMPLED.items():
@@ -243,47 +258,23 @@ def sgd_s_rel(squared: Tensor, eta: float = THETA) -> pd.DataFrame:
         measures = {
             "definition 1": flows.s_rel_step_diagonal(squared, residual, x_prime, x, eta).mean(-1),
             "limit": flows.s_rel_diagonal(squared, x_prime, x).mean(-1),
-            "eq. 14": flow[name][:, None].expand(-1, seeds),
+            "eq. 14": flow[name][:, None].expand(-1, len(seeds)),
         }
-        grid = {"step": np.repeat(np.arange(steps), seeds), "seed": np.tile(np.arange(seeds), steps)}
+        grid = {"step": np.repeat(np.arange(steps), len(seeds)), "seed": np.tile(list(seeds), steps)}
         frames += [
             pd.DataFrame({"panel": name, "measure": m, **grid, "s_rel": s.flatten()}) for m, s in measures.items()
         ]
     return pd.concat(frames, ignore_index=True)
 
 
-def figure12_parts(frame: pd.DataFrame) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
-    """Compare the curves of `sgd_s_rel` with Eq. 14 and read the parts of Figure 12 off them.
-
-    Returns:
-        The parts over seeds (values within 2 % at every step, correlation over time above 0.95; each panel by
-        Definition 1, both panels by the limit), and for each panel and measure the largest relative gap and the
-        correlation.
-    """
-    table = frame.pivot(index="step", columns=["panel", "measure", "seed"], values="s_rel").sort_index(axis=1)
-    seeds = sorted(frame["seed"].unique())
-    measured, near, alike = {}, {}, {}
-    for panel in "ab":
-        reference = table[panel, "eq. 14"][seeds]
-        for label, measure in (("def1", "definition 1"), ("limit", "limit")):
-            curve, name = table[panel, measure][seeds], f"{panel}_{label}"
-            gap, correlation = (curve / reference - 1).abs().max(), curve.corrwith(reference)
-            measured |= {f"gap_{name}": gap.tolist(), f"correlation_{name}": correlation.tolist()}
-            near[name], alike[name] = gap < 0.02, correlation > 0.95
-    parts = {f"values-{panel}": near[f"{panel}_def1"].tolist() for panel in "ab"}
-    parts |= {f"shape-{panel}": alike[f"{panel}_def1"].tolist() for panel in "ab"}
-    parts["limit-values"] = (near["a_limit"] & near["b_limit"]).tolist()
-    parts["limit-shape"] = (alike["a_limit"] & alike["b_limit"]).tolist()
-    return parts, measured
-
-
-def first_within(squared: Tensor, radius: float = 1e-6) -> list[float]:
-    """Return for each seed the first step from which on all runs satisfy |w - w*| < radius (nan if never).
+def first_within(squared: Tensor, seeds: Sequence[int], radius: float = 1e-6) -> pd.DataFrame:
+    """Return for each seed "first_step", from which on all runs satisfy |w - w*| < radius (infinite if never).
 
     Args:
-        squared: what `sgd_paths` returns;  radius: the source's 1e-6.
+        squared: what `sgd_paths` returns;  seeds: its seeds;  radius: the source's 1e-6.
     """
     distance = (squared.sqrt() - _point(flows.EXAMPLE_A).sqrt()).norm(dim=-1).amax(-1)  # (T, seeds)
     outside = distance >= radius
     last = torch.where(outside, torch.arange(len(outside))[:, None], -1).amax(0)
-    return [float("nan") if step == len(outside) - 1 else float(step + 1) for step in last.tolist()]
+    first = [float("inf") if step == len(outside) - 1 else float(step + 1) for step in last.tolist()]
+    return per_seed(seeds, {"first_step": first})

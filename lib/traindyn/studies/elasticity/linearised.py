@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 
 from traindyn.compute import generator, normal
+from traindyn.evidence import table
 from traindyn.learn.models import FCN
 
 IN_DIM, DEPTH = 5, 3
@@ -32,7 +33,7 @@ def _split(flat: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: part.view_as(p) for part, (name, p) in zip(parts, like.items(), strict=True)}
 
 
-def linearised_check(seeds: Sequence[int], width: int, samples: int = 20, steps: int = 100) -> dict[str, list]:
+def linearised_check(seeds: Sequence[int], width: int, samples: int = 20, steps: int = 100) -> pd.DataFrame:
     """Check that the linearised network is Definition 6 with d = 1, and that its S_rel does not move in training.
 
     alpha(x) = f(W0, x) - <grad f(W0, x), W0> and beta(x) = grad f(W0, x). Full-batch gradient descent on half_mse with
@@ -64,7 +65,7 @@ def linearised_check(seeds: Sequence[int], width: int, samples: int = 20, steps:
         value, slope = jvp(lambda p: functional_call(net, p, (X,)), (params,), (_split(W - W0, params),))  # noqa: B023
         result["taylor"].append(float((alpha + beta @ W - value - slope).abs().max()))
         result["constancy"].append(float((ratio.amax(0) / ratio.amin(0) - 1).max()))
-    return result
+    return table(pd.DataFrame({"seed": list(seeds), **result}))
 
 
 def width_trend(
@@ -78,7 +79,7 @@ def width_trend(
         seeds, samples, steps: as there;  widths: hidden widths;  records: readings of S, equally spaced.
 
     Returns:
-        Columns seed, width, movement: the median over pairs of max/min of S = |K(x', x)| / K(x, x) over training.
+        Evidence by seed and width: movement, the median over pairs of max/min of S = |K(x', x)| / K(x, x) in training.
     """
     rows = []
     for seed in seeds:
@@ -102,4 +103,4 @@ def width_trend(
             movement = ratio.amax(0) / ratio.amin(0)
             off = ~torch.eye(samples, dtype=torch.bool)
             rows.append({"seed": seed, "width": width, "movement": float(movement[off].median())})
-    return pd.DataFrame(rows)
+    return table(pd.DataFrame(rows), "width")

@@ -2,66 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from traindyn.evidence import stacked, table
 from traindyn.learn.train import Run
-
-EARLY = 50 / 2500  # the first share of the training, and the shortest window of Conjecture 1.2
-LATE = 800 / 2500  # the late phase starts at this share of the training
+from traindyn.studies.elasticity.tables import per_seed
 
 
-def phases(run: Run, seeds: list[int], size: SimpleNamespace) -> dict[str, Any]:
-    """Read Figures 4 and 5 and Conjecture 1.2 off a run: the numbers that the criteria ask for.
-
-    Returns:
-        Over seeds: `near_above` (share of recorded times with the near pair above the far one), `rise_share` (share of
-        the net rise of mean S done when 90 % of the drop of the population risk is), `rise_at_t90` (S there minus S at
-        the start), `net_rise`, `risk_correlation`, `late_minimum` (smallest S of any pool point over the last two
-        thirds), `nondecreasing` (share of pool points whose S never falls there by more than 1 %), `window_share`
-        (largest share of pool points whose maximum over a common early window lies below their late minimum),
-        `final_population`.
-        Of the mean over seeds, the larger of the two pairs: `early_over_late` (mean over t <= 2 % of the training over
-        the late minimum) and `dip_over_late` (the lowest interior window's maximum over the late minimum).
-    """
+def recorded(run: Run, seeds: Sequence[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the recorded times (T,), and near, far, population and loss over them, each (seeds, T)."""
     frame = run.frame.dropna(subset=["near"])
     t = np.sort(frame["step"].unique())
-    table = {
-        name: frame.pivot(index="seed", columns="step", values=name).loc[seeds, t].to_numpy()
-        for name in ("near", "far", "population", "loss")
+    names = ("near", "far", "population", "loss")
+    return t, {
+        name: frame.pivot(index="seed", columns="step", values=name).loc[list(seeds), t].to_numpy() for name in names
     }
-    late = t >= LATE * size.steps
-    early = t <= EARLY * size.steps
-    thirds = t >= size.steps / 3
-    mean_s = (table["near"] + table["far"]) / 2
-    risk = table["population"]
-    drop = (risk[:, :1] - risk) >= 0.9 * (risk[:, :1] - risk.min(axis=1, keepdims=True))
-    t90 = drop.argmax(axis=1)
-    at90 = mean_s[np.arange(len(seeds)), t90] - mean_s[:, 0]
-    net = mean_s[:, -1] - mean_s[:, 0]
+
+
+def phases(run: Run, seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Read Figures 4 and 5 and Conjecture 1.2 off a run: the numbers that the criteria ask for, one row per seed.
+
+    Args:
+        run: of `regression.regression`;  seeds: its seeds.
+        size: steps, and the definitions: early (first share of the training, and the shortest window), late (share
+            after which it is late), dropped (share of the drop of the risk after which it has fallen: t90), fall (a
+            relative fall of S that counts).
+
+    Returns:
+        `near_above` (share of recorded times with the near pair above the far one), `rise_share` (share of the net rise
+        of mean S done when 90 % of the drop of the population risk is), `rise_at_t90` (S there minus S at the start),
+        `net_rise`, `risk_correlation`, `late_minimum` (smallest S of any pool point over the last two thirds),
+        `falling` (share of pool points whose S falls there by more than 1 %), `window_share` (largest share of pool
+        points whose maximum over a common early window lies below their late minimum), `final_risk`, and `dip` (the
+        lowest window's maximum over the late minimum, the larger of the two pairs).
+    """
+    t, curves = recorded(run, seeds)
+    late, thirds, length = t >= size.late * size.steps, t >= size.steps / 3, size.early * size.steps
+    mean_s, risk = (curves["near"] + curves["far"]) / 2, curves["population"]
+    dropped = risk[:, :1] - risk >= size.dropped * (risk[:, :1] - risk.min(axis=1, keepdims=True))
+    rise_at_t90 = mean_s[np.arange(len(mean_s)), dropped.argmax(axis=1)] - mean_s[:, 0]
+    net_rise = mean_s[:, -1] - mean_s[:, 0]
     pool = run.arrays["pool"]
-    falls = pool[:, thirds][:, 1:] < 0.99 * np.maximum.accumulate(pool[:, thirds], axis=1)[:, :-1]
-    two = np.stack([table["near"].mean(0), table["far"].mean(0)])
-    late_floor = two[:, late].min(axis=1)
-    return {
-        "near_above": (table["near"] > table["far"]).mean(axis=1),
-        "rise_share": at90 / net,
-        "rise_at_t90": at90,
-        "net_rise": net,
-        "risk_correlation": [float(np.corrcoef(a, b)[0, 1]) for a, b in zip(table["loss"], risk, strict=True)],
+    falls = pool[:, thirds][:, 1:] < (1 - size.fall) * np.maximum.accumulate(pool[:, thirds], axis=1)[:, :-1]
+    pairs = np.stack([curves["near"], curves["far"]], axis=1)  # (seed, pair, time)
+    dips = [[lowest_window(t, s, length, late) / s[late].min() for s in two] for two in pairs]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rise_share = rise_at_t90 / net_rise
+    columns = {
+        "near_above": (curves["near"] > curves["far"]).mean(axis=1),
+        "rise_share": rise_share,
+        "rise_at_t90": rise_at_t90,
+        "net_rise": net_rise,
+        "risk_correlation": [np.corrcoef(a, b)[0, 1] for a, b in zip(curves["loss"], risk, strict=True)],
         "late_minimum": pool[:, thirds].min(axis=(1, 2)),
-        "nondecreasing": 1 - falls.any(axis=1).mean(axis=1),
-        "window_share": np.array([window_share(t, p.T, late, EARLY * size.steps) for p in pool]),
-        "final_population": risk[:, -1],
-        "early_over_late": float((two[:, early].mean(axis=1) / late_floor).max()),
-        "dip_over_late": max(
-            lowest_window(t, s, EARLY * size.steps, late) / floor for s, floor in zip(two, late_floor, strict=True)
-        ),
+        "falling": falls.any(axis=1).mean(axis=1),
+        "window_share": [window_share(t, p.T, late, length) for p in pool],
+        "final_risk": risk[:, -1],
+        "dip": np.max(dips, axis=1),
     }
+    return per_seed(seeds, columns)
+
+
+def by_law(runs: Mapping[str, Run], seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Return `phases` of every initial law as one table; case: the law."""
+    return stacked({law: phases(run, seeds, size) for law, run in runs.items()}, "law")
+
+
+def rise(runs: Mapping[str, Run], seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Return S of both pairs of Figure 4 early and late; cases: pair ("near", "far") and late time.
+
+    Columns, for every initial law: early_<law> (mean over the first 2 % of the training) and late_<law> (at that time).
+    """
+    tables = []
+    for law, run in runs.items():
+        t, curves = recorded(run, seeds)
+        late, early = t >= size.late * size.steps, t <= size.early * size.steps
+        rows = [
+            pd.DataFrame(
+                {"seed": seed, "pair": pair, "time": t[late], f"early_{law}": s[early].mean(), f"late_{law}": s[late]}
+            )
+            for pair in ("near", "far")
+            for seed, s in zip(seeds, curves[pair], strict=True)
+        ]
+        tables.append(table(pd.concat(rows, ignore_index=True), ["pair", "time"]))
+    return pd.concat(tables, axis=1)
 
 
 def window_share(t: np.ndarray, s: np.ndarray, late: np.ndarray, length: float) -> float:
@@ -87,48 +115,6 @@ def lowest_window(t: np.ndarray, s: np.ndarray, length: float, late: np.ndarray)
 def _windows(t: np.ndarray, late: np.ndarray, length: float) -> list[tuple[int, int]]:
     lasts = np.searchsorted(t, t + length)
     return [(first, last) for first, last in enumerate(lasts) if last < len(t) and not late[last]]
-
-
-def two_phases(read: Mapping[str, dict[str, Any]], init: str) -> dict[str, Any]:
-    """Return the parts and numbers of Figure 4 from `phases` of every initial law; `init` decides."""
-    own = read[init]
-    return {
-        "parts": {
-            "closer-above": own["near_above"] >= 0.95,
-            "rise-from-start": own["early_over_late"] <= 0.9,
-            "dip": own["dip_over_late"] < 1,
-            **{law: read[law]["early_over_late"] <= 0.9 for law in ("he", "xavier")},
-            **{f"{law}-dip": read[law]["dip_over_late"] < 1 for law in ("he", "xavier")},
-        },
-        "measured": {
-            "near_above": own["near_above"],
-            **{f"early_over_late_{law}": values["early_over_late"] for law, values in read.items()},
-            **{f"dip_over_late_{law}": values["dip_over_late"] for law, values in read.items()},
-        },
-    }
-
-
-def rise_and_risk(read: Mapping[str, dict[str, Any]], init: str) -> dict[str, Any]:
-    """Return the parts and numbers of Figure 5 from `phases` of every initial law; `init` decides."""
-
-    def rises(values: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        share = (values["net_rise"] > 0) & (values["rise_share"] >= 0.7) & (values["rise_share"] <= 1.2)
-        return share, values["rise_at_t90"] >= 0
-
-    share, not_lower = rises(read[init])
-    return {
-        "parts": {
-            "rise-share": share,
-            "not-lower": not_lower,
-            "risks-agree": np.array(read[init]["risk_correlation"]) > 0.99,
-            **{law: np.logical_and(*rises(read[law])) for law in ("he", "xavier")},
-        },
-        "measured": {
-            "risk_correlation": read[init]["risk_correlation"],
-            **{f"net_rise_{law}": values["net_rise"] for law, values in read.items()},
-            **{f"rise_at_t90_{law}": values["rise_at_t90"] for law, values in read.items()},
-        },
-    }
 
 
 def phase_frame(runs: Mapping[str, Run]) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,12 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from traindyn.compute import generator
+from traindyn.evidence import table
 from traindyn.learn.models import FCN
 from traindyn.learn.train import Probe, Run, State, fit
 from traindyn.measure import elasticity
+from traindyn.measure.statistics import loglog_slope
+from traindyn.studies.elasticity.tables import per_seed
 
 # the three initial laws that are shown side by side: (law of the weights, law of the biases)
 INITS = {"torch": ("torch", "torch"), "he": ("he", "zero"), "xavier": ("xavier", "zero")}
@@ -121,82 +125,83 @@ def regression(
     )
 
 
-def distance_trend(runs: Run, seeds: list[int], size: SimpleNamespace) -> pd.DataFrame:
-    """Return Figure 3 as numbers: one row per seed and time.
+def distance_trend(run: Run, seeds: list[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Return Figure 3 as numbers: evidence by seed and time.
 
-    Columns: seed, t, `spearman` (of S with the distance, over fresh normal points), `ray` (the same on the ray),
-    `near_over_far` (mean S at r < 2 over mean S at r > 12, on the ray), `closer_wins` (share of points x_h for which a
-    strictly closer point, x' itself included, has a larger S: the literal reading of Conjecture 1.1).
+    Columns: `spearman` (of S with the distance, over fresh normal points), `ray` (the same on the ray),
+    `near_over_far` (mean S at r < 2 over mean S at r > 12, on the ray), `unbeaten` (number of points x_h for which no
+    strictly closer point, x' itself included, has a larger S: against the literal reading of Conjecture 1.1).
     """
     rows = []
-    for run, seed in enumerate(seeds):
-        points = watched_points(size, seed)
-        half = size.points // 2
-        r = points["r"].numpy()
+    for seed, t, points, cloud, pool in _looks(run, seeds, size):
+        half, r = size.points // 2, points["r"].numpy()
         apart = (points["cloud"] - points["x_prime"]).norm(dim=-1).numpy()
-        for index, t in enumerate(size.times):
-            cloud = runs.arrays["cloud"][run, index]
-            pool = runs.arrays["pool"][run, _when(runs, "pool", t)]
-            ray, distance = pool[:half], r[:half]
-            rows.append(
-                {
-                    "seed": seed,
-                    "t": t,
-                    "spearman": spearmanr(apart, cloud).statistic,
-                    "ray": spearmanr(distance, ray).statistic,
-                    "near_over_far": ray[distance < 2].mean() / ray[distance > 12].mean(),
-                    "closer_wins": closer_wins(np.append(r, apart), np.append(pool, cloud)),
-                }
-            )
-    return pd.DataFrame(rows)
+        ray, distance = pool[:half], r[:half]
+        rows.append(
+            {
+                "seed": seed,
+                "time": t,
+                "spearman": spearmanr(apart, cloud).statistic,
+                "ray": spearmanr(distance, ray).statistic,
+                "near_over_far": ray[distance < 2].mean() / ray[distance > 12].mean(),
+                "unbeaten": unbeaten(np.append(r, apart), np.append(pool, cloud)),
+            }
+        )
+    return table(pd.DataFrame(rows), "time")
 
 
-def closer_wins(distance: np.ndarray, s: np.ndarray) -> float:
-    """Return the share of points that some strictly closer point exceeds in S; x' itself (distance 0, S = 1) counts."""
+def unbeaten(distance: np.ndarray, s: np.ndarray) -> int:
+    """Return how many points no strictly closer point exceeds in S; x' itself (distance 0, S = 1) counts."""
     order = np.argsort(distance, kind="stable")
     best_closer = np.maximum.accumulate(np.append(1.0, s[order][:-1]))
-    return float(np.mean(best_closer > s[order]))
+    return int((~(best_closer > s[order])).sum())
 
 
-def _when(runs: Run, name: str, t: int) -> int:
-    return int(np.flatnonzero(np.asarray(runs.times[name]) == t)[0])
+def _looks(
+    run: Run, seeds: list[int], size: SimpleNamespace
+) -> Iterator[tuple[int, int, dict[str, Tensor], np.ndarray, np.ndarray]]:
+    """Yield seed, time, watched points, and S at the cloud and at the pool, for every seed and time of Figure 3."""
+    pool_times = np.asarray(run.times["pool"])
+    for index, seed in enumerate(seeds):
+        points = watched_points(size, seed)
+        for at, t in enumerate(size.times):
+            here = int(np.flatnonzero(pool_times == t)[0])
+            yield seed, t, points, run.arrays["cloud"][index, at], run.arrays["pool"][index, here]
 
 
-def cloud_frame(runs: Run, seeds: list[int], size: SimpleNamespace) -> pd.DataFrame:
+def cloud_frame(run: Run, seeds: list[int], size: SimpleNamespace) -> pd.DataFrame:
     """Return the points of Figure 3 as a table: seed, t, points ("normal" or "ray"), distance, srel."""
-    rows = []
-    for run, seed in enumerate(seeds):
-        watched = watched_points(size, seed)
-        apart = (watched["cloud"] - watched["x_prime"]).norm(dim=-1).numpy()
-        half = size.points // 2
-        for index, t in enumerate(size.times):
-            cloud = runs.arrays["cloud"][run, index]
-            ray = runs.arrays["pool"][run, _when(runs, "pool", t)][:half]
-            rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "normal", "distance": apart, "srel": cloud}))
-            distance = watched["r"].numpy()[:half]
-            rows.append(pd.DataFrame({"seed": seed, "t": t, "points": "ray", "distance": distance, "srel": ray}))
+    rows, half = [], size.points // 2
+    for seed, t, points, cloud, pool in _looks(run, seeds, size):
+        apart = (points["cloud"] - points["x_prime"]).norm(dim=-1).numpy()
+        for name, distance, s in (("normal", apart, cloud), ("ray", points["r"].numpy()[:half], pool[:half])):
+            rows.append(pd.DataFrame({"seed": seed, "t": t, "points": name, "distance": distance, "srel": s}))
     return pd.concat(rows, ignore_index=True)
 
 
-def setup_numbers(seeds: list[int], size: SimpleNamespace) -> dict[str, Any]:
-    """Return how far the targets are from their law, per seed: relative gaps of mean and variance.
+def setup_numbers(seeds: list[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Return how far the targets are from their law: relative gaps of mean and variance, by seed.
 
-    For a standard normal x in R^d the 1-norm has mean d sqrt(2/pi) and variance d (1 - 2/pi); the variance is also the
-    risk of the best constant predictor (`constant_risk`).
+    For a standard normal x in R^d the 1-norm has mean d sqrt(2/pi) and variance `constant_risk`(d).
     """
     targets = [l1_data(size.n_train, size.in_dim, seed)[1] for seed in seeds]
-    mean, variance = size.in_dim * np.sqrt(2 / np.pi), size.in_dim * (1 - 2 / np.pi)
-    return {
-        "mean_gap": np.array([abs(float(y.mean()) / mean - 1) for y in targets]),
-        "variance_gap": np.array([abs(float(y.var()) / variance - 1) for y in targets]),
-        "constant_risk": variance,
+    mean, variance = size.in_dim * math.sqrt(2 / math.pi), constant_risk(size.in_dim)
+    columns = {
+        "mean_gap": [abs(float(y.mean()) / mean - 1) for y in targets],
+        "variance_gap": [abs(float(y.var()) / variance - 1) for y in targets],
     }
+    return per_seed(seeds, columns)
+
+
+def constant_risk(dim: int) -> float:
+    """Return the risk of the best constant predictor of the 1-norm, its variance: dim (1 - 2/pi)."""
+    return dim * (1 - 2 / math.pi)
 
 
 def definition1_over_training(
     seeds: list[int], size: SimpleNamespace, training: SimpleNamespace, init: str, lr: float
 ) -> pd.DataFrame:
-    """Return the readings of `definition1`, one row per seed and time, while the regression network trains.
+    """Return the readings of `definition1` while the regression network trains: evidence by seed and time.
 
     Args:
         seeds: one network each.
@@ -221,7 +226,8 @@ def definition1_over_training(
         dtype=torch.float64,
         probes={"look": Probe(look, every=0, at=list(size.times))},
     )
-    return run.frame.dropna(subset=["slope"])
+    found = run.frame.dropna(subset=["slope"]).rename(columns={"step": "time"})
+    return table(found[["seed", "time", "self_gap", "slope", "gap", "label_gap"]], "time")
 
 
 def definition1(model: nn.Module, seed: int, pairs: int) -> dict[str, float]:
@@ -241,7 +247,7 @@ def definition1(model: nn.Module, seed: int, pairs: int) -> dict[str, float]:
     relabelled = elasticity.s_rel(model, x_prime, x, 2 * y + 1, 1e-7)
     return {
         "self_gap": float((elasticity.s_rel(model, x, x, y, 1e-4).diagonal() - 1).abs().max()),
-        "slope": float(np.polyfit(np.log(steps), np.log(gaps), 1)[0]),
+        "slope": loglog_slope(steps, gaps).value,
         "gap": gaps[1],
         "label_gap": float(((relabelled - small).abs() / small).median()),
     }
