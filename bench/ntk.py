@@ -7,7 +7,9 @@
 
 Every number is measured in a process of its own: the best of three after a first call, in CPU seconds of all threads
 (steadier than wall time on a busy machine), and the growth of the resident peak. The reference is the plain layerwise
-loop where a case has one. `training` is one forward and backward pass of the loss. On a GPU (--device cuda) the
+loop where a case has one. `training` is one forward and backward pass of the loss. `unguarded` leaves out the
+comparison with a backward pass and the guard around the model, `proving` compares at every call, as for a network that
+routes its samples (case `routed`). On a GPU (--device cuda) the
 columns are milliseconds of wall time and the allocator's peak.
 """
 
@@ -31,9 +33,10 @@ CASES = {  # name: (model, n)
     "cnn256": ("cnn", {"channels": 256}, 64),
     "wrn": ("wrn", {"widen": 4}, 32),
     "vit": ("vit", {"dim": 128}, 32),
+    "routed": ("routed", {"width": 1024}, 128),
 }
 GROWTH = {f"fcn-w{width}-n{n}": ("fcn", {"width": width}, n) for width in (256, 512, 1024, 2048) for n in (64, 256)}
-ROUTES = ("loop", "structured", "training", "nngeometry", "jacobian", "neural-tangents")
+ROUTES = ("loop", "structured", "unguarded", "proving", "training", "nngeometry", "jacobian", "neural-tangents")
 SLOW = {"jacobian": {"fcn", "cnn64", "vit"}}  # elsewhere it takes minutes or tens of GiB
 IMAGE = (3, 32, 32)
 
@@ -50,9 +53,25 @@ def build(kind: str, options: dict, n: int, device: str):
         "cnn": lambda: models.CNN(IMAGE, options["channels"], 5, readout="mean", generator=seed),
         "wrn": lambda: models.WideResNet(IMAGE, widen=options["widen"], generator=seed),
         "vit": lambda: models.ViT(IMAGE, dim=options["dim"], generator=seed),
+        "routed": lambda: sorting(models.FCN(3072, options["width"], 5, generator=seed)),
     }[kind]()
-    shape = (n, 3072) if kind == "fcn" else (n, *IMAGE)
+    shape = (n, 3072) if kind in ("fcn", "routed") else (n, *IMAGE)
     return model.to(device), torch.randn(shape, generator=seed).to(device)
+
+
+def sorting(network):
+    """The network on inputs whose features are sorted: an operation that may send samples anywhere."""
+    from torch import nn
+
+    class Sorting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x.sort(1).values)
+
+    return Sorting()
 
 
 def layerwise_loop(model, X):
@@ -113,6 +132,24 @@ def route(name: str, kind: str, model, X) -> tuple[Callable, Callable]:
         return lambda: layerwise_loop(model, X), lambda: empirical_ntk(model, X)
     if name == "structured":
         return lambda: empirical_ntk(model, X), lambda: None
+    if name == "unguarded":
+        import contextlib
+
+        from traindyn.measure.ntk import empirical, passes
+
+        passes.Pass._prove = lambda self, *rest: None
+        empirical.undisturbed = lambda model: contextlib.nullcontext()
+        return lambda: empirical_ntk(model, X), lambda: None
+    if name == "proving":
+        from traindyn.measure.ntk.plan import plan_for
+
+        wanted = dict(model.named_parameters())
+
+        def forgetful():
+            plan_for(model, X, wanted).proved.clear()
+            return empirical_ntk(model, X)
+
+        return forgetful, lambda: None
     if name == "jacobian":
         return lambda: empirical_ntk(model, X, method="jacobian"), lambda: empirical_ntk(model, X)
     if name == "training":

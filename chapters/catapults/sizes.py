@@ -11,6 +11,27 @@ class Repetitions(Experiment):
     seeds: int = Field(gt=0, description="independent repetitions")
 
 
+class Match(Repetitions):
+    below: PositiveFloat = Field(description="a rate below the critical one, in units of n / ||K(0)||")
+    between: PositiveFloat = Field(description="a rate between that one and the one that decides, same unit")
+
+
+class Readings(Experiment):
+    """What the chapter calls a spike, an excursion, trained: definitions that its readings of runs share."""
+
+    spike: Definition[float] = Field(gt=0, description="a step that raises the loss by more than this share of it")
+    excursion: Definition[float] = Field(gt=1, description="its peak is more than this multiple of the loss before it")
+    window: Definition[int] = Field(gt=0, description="steps from a spike over which the kernel's change is taken")
+    trained: Definition[float] = Field(gt=0, description="a final loss below this share of the initial one")
+    fallen: Definition[float] = Field(gt=0, description="a climb from below this share of the initial loss is none")
+    near: Definition[float] = Field(gt=0, description="a rate this close to a threshold, relative to it, is not judged")
+    rises: Definition[list[PositiveFloat]] = Field(min_length=1, description="planted sample: rises called a spike")
+    floor: Definition[float] = Field(gt=0, description="planted sample: and that much of the initial loss at least")
+    shift: Definition[float] = Field(gt=0, description="planted sample: a step that raises the loss by less is silent")
+    residual: Definition[float] = Field(gt=0, description="planted sample: smaller residuals are not asked")
+    visits: Definition[int] = Field(ge=0, description="planted sample: its first visits are not asked")
+
+
 # what is learned
 
 
@@ -114,6 +135,10 @@ class MultiCnn(Phases, CnnImages):
     pass
 
 
+class Extended(Phases, FcnImages):
+    ratios: list[PositiveFloat] = Field(min_length=3, description="rates from these steps on, in units of n / ||K(0)||")
+
+
 class Survival(FcnImages):
     ratios: list[PositiveFloat] = Field(min_length=1, description="rates in units of n / ||K(0)||")
 
@@ -122,12 +147,16 @@ class SgdFcn(Stochastic, Fcn, Images):
     pass
 
 
+class Shallow(SgdFcn):
+    low: PositiveFloat = Field(description="the low rate in units of n / ||K(0)||")
+
+
 class SgdRank2(Stochastic, Fcn, Rank2):
     pass
 
 
 class SgdTorch(Stochastic, Torch, Images):
-    pass
+    fast: PositiveFloat = Field(description="a second rate, in units of n / ||K(0)||")
 
 
 class SgdMyrtle(Stochastic, Myrtle, Images):
@@ -209,6 +238,7 @@ class Scan(Experiment):
 class Planted(Experiment):
     n: Scale[int] = Field(gt=1, description="samples, and inputs")
     width: Scale[int] = Field(gt=0, description="hidden units")
+    places: list[float] = Field(min_length=1, description="of the rate between two critical ones, 0 to 1, logarithmic")
     batch: Literal[1] = 1
     steps: Scale[int] = Field(gt=0, description="updates")
 
@@ -248,7 +278,9 @@ class WatchImages(Watch):
 
 SIZES = {
     "runs": Repetitions,
-    "match": Repetitions,
+    "match": Match,
+    "readings": Readings,
+    "by-hand": FcnRank2,
     "exact": Exact,
     "critical": Critical,
     "remainder": Remainder,
@@ -268,13 +300,13 @@ SIZES = {
     "multi-rank2": MultiRank2,
     "multi-cnn": MultiCnn,
     "from-start-cnn": CnnImages,
-    "extended": FcnImages,
+    "extended": Extended,
     "from-start": FcnImages,
     "eta-deep": Survival,
     "eta-flat": Survival,
     "eta-quadratic": Survival,
     "planted": Planted,
-    "shallow": SgdFcn,
+    "shallow": Shallow,
     "sgd": SgdFcn,
     "sgd-rank2": SgdRank2,
     "sgd-digits": SgdFcn,

@@ -118,6 +118,14 @@ class Chapter(Figures):
         )
         self._show("claim", id=claim_id)
 
+    def reported(self, claim_id: str) -> Any:
+        """Return what the source reports for a claim, as its entry in the ledger keeps it: printed rates, sizes.
+
+        Raises:
+            InputError: the claim is not in the ledger.
+        """
+        return self.claims[self._id(claim_id)].reported
+
     def _id(self, claim_id: str) -> str:
         claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"
         if claim_id not in self.claims:

@@ -75,13 +75,16 @@ class Pass:
         whole = torch.autograd.grad(
             self.out, leaves, back, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        whole = [grad.to_dense().flatten() if grad.is_sparse else grad.flatten() for grad in whole]
-        parts = torch.cat([torch.zeros_like(grad) for grad in whole])[None]
+        parts: list[Tensor | None] = [None] * len(leaves)
         for entry, feature in zip(self.plan.entries, features, strict=True):
-            parts = parts + self._pull(entry, feature.combined(r)[None], leaves)
+            for i, grad in enumerate(self._pulled(entry, feature.combined(r)[None], leaves)):
+                if grad is not None:
+                    parts[i] = grad[0] if parts[i] is None else parts[i] + grad[0]
         tolerance = 1e-3 if self.out.dtype == torch.float32 else 1e-9
         wrong = set()
-        for name, grad, part in zip(names, whole, parts[0].split([len(grad) for grad in whole]), strict=True):
+        for name, grad, part in zip(names, whole, parts, strict=True):
+            grad = grad.to_dense() if grad.is_sparse else grad
+            part = torch.zeros_like(grad) if part is None else part
             if grad.isfinite().all() and not (grad - part).norm() <= tolerance * max(grad.norm(), part.norm()):
                 wrong.add(name)
         if wrong:
@@ -155,21 +158,23 @@ class Pass:
 
     def _pull(self, entry: Entry, gradients: Tensor, leaves: list[Tensor]) -> Tensor:
         """Carry gradients from an expression of parameters back to the parameters: (rows, sizes joined)."""
-        node = self.graph.nodes[entry.expr[0]]
-        if hasattr(node, "variable"):
-            pulled = [gradients if leaf is node.variable else None for leaf in leaves]
-        else:
-            edge = GradientEdge(node, entry.expr[1])
-            pulled = torch.autograd.grad(
-                [edge], leaves, [gradients], retain_graph=True, allow_unused=True, is_grads_batched=True
-            )
         zeros = gradients.new_zeros
         return torch.cat(
             [
                 zeros(len(gradients), leaf.numel()) if grad is None else grad.reshape(len(gradients), -1)
-                for grad, leaf in zip(pulled, leaves, strict=True)
+                for grad, leaf in zip(self._pulled(entry, gradients, leaves), leaves, strict=True)
             ],
             1,
+        )
+
+    def _pulled(self, entry: Entry, gradients: Tensor, leaves: list[Tensor]) -> Sequence[Tensor | None]:
+        """The same apart: (rows, *shape) per parameter, None where the expression does not read it."""
+        node = self.graph.nodes[entry.expr[0]]
+        if hasattr(node, "variable"):
+            return [gradients if leaf is node.variable else None for leaf in leaves]
+        edge = GradientEdge(node, entry.expr[1])
+        return torch.autograd.grad(
+            [edge], leaves, [gradients], retain_graph=True, allow_unused=True, is_grads_batched=True
         )
 
 

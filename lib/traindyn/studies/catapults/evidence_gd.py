@@ -1,269 +1,171 @@
-"""From the runs of gradient descent to the parts of the claims on catapults: the criteria of the ledger, in code."""
+"""What the figures on gradient descent are judged by: tables of numbers per seed, read off the runs."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from traindyn.studies.catapults import gd
-from traindyn.studies.catapults.theory import slope
-
-Evidence = dict[str, dict[str, Any]]
+from traindyn.evidence import stacked, table
+from traindyn.studies.catapults import gd, tasks
 
 
-def fall(read: pd.DataFrame, final: float, kernel: float) -> pd.DataFrame:
-    """Return per seed whether a run spikes (1.3 x), ends below `final` and with ||K|| below `kernel` of its start."""
-    return pd.DataFrame(
-        {
-            "spike": read["peak"] >= 1.3,
-            "converges": (read["final"] <= final) & read["converged"],
-            "kernel-falls": read["kernel"] <= kernel,
-        }
-    )
+def catapult(run: pd.DataFrame) -> pd.DataFrame:
+    """Return `gd.single` of a run as evidence: peak, final, norm, edge, share, steps_up, worst, per seed."""
+    return table(gd.single(run).drop(columns="defect"))
 
 
-def numbers(read: pd.DataFrame, names: tuple[str, ...] = ("peak", "final", "kernel", "share")) -> dict[str, Any]:
-    """Return the named columns as measured values, with words a reader understands."""
-    words = {
-        "peak": "peak_ratio",
-        "rise": "climb",
-        "final": "final_ratio",
-        "kernel": "norm_ratio",
-        "share": "share_of_the_rest",
-    }
-    return {words.get(name, name): read[name] for name in names}
-
-
-def fcn_single(run: pd.DataFrame, biased: pd.DataFrame, drift: pd.DataFrame, width: int) -> Evidence:
-    """Figures 4.2, 4.3a, C.2a; `drift` holds the same network at half the critical rate."""
-    read, other = gd.single(run), gd.single(biased)
-    half = drift[(drift["depth"] == 5) & (drift["width"] == width)]
+def extremes(found: pd.DataFrame, *columns: str) -> dict[str, float]:
+    """Return least and most of some columns over all rows, for the prose: {"peak_least": ..., "peak_most": ...}."""
     return {
-        "parts": {
-            **fall(read, 0.02, 0.8),
-            "edge": read["edge"] >= 0.9,
-            "below": half["peak"] <= 1 if len(half) else None,
-            "zero-bias": fall(other, 0.02, 0.8).all(axis=1),
-        },
-        "measured": {
-            **numbers(read, ("peak", "final", "kernel", "edge")),
-            "peak_at_half_the_rate": half["peak"],
-            **{f"{k}_zero_bias": v for k, v in numbers(other, ("peak", "final", "kernel")).items()},
-        },
+        f"{name}_{word}": float(how(found[name])) for name in columns for word, how in (("least", min), ("most", max))
     }
 
 
-def rank2(run: pd.DataFrame, biased: pd.DataFrame, scan: pd.DataFrame) -> Evidence:
-    """Figure C.4 (a, b), and which settings of `gd.scan` have the printed critical rate."""
-    read, other = gd.single(run), gd.single(biased)
-    bare = (scan["depth"] == 5) & (scan["hidden bias"] == "none") & (scan["input factor"] == 1.0)
-    plain = scan.loc[bare, "critical"].iloc[0]
-    fits = (scan["critical"] - 1.9).abs() <= 0.15
-    return {
-        "parts": {
-            **fall(read, 0.02, 0.8),
-            "share": read["share"] <= 0.2,
-            "printed-rate": bool(fits.any()),
-            "bias-free-far": abs(plain - 1.9) > 0.15,
-            "zero-bias": fall(other, 0.02, 0.8).all(axis=1) & (other["share"] <= 0.2),
-        },
-        "measured": {
-            **numbers(read),
-            "critical_without_biases": plain,
-            "final_zero_bias": other["final"],
-            "settings_that_fit": int(fits.sum()),
-        },
-    }
-
-
-def svhn(fcn: pd.DataFrame, cnn: pd.DataFrame) -> Evidence:
-    """Figure C.3."""
-    one, two = gd.single(fcn), gd.single(cnn)
-    falls = [fall(one, 0.02, 0.8), fall(two, 0.05, 0.85)]
-    climbs = [read["rise"] >= 1.3 for read in (one, two)]
-    weaker = [table[["converges", "kernel-falls"]].all(axis=1) & up for table, up in zip(falls, climbs, strict=True)]
-    return {
-        "parts": {
-            "fcn": falls[0].all(axis=1),
-            "cnn": falls[1].all(axis=1),
-            "share": (one["share"] <= 0.2) & (two["share"] <= 0.2),
-            "climbs": weaker[0] & weaker[1],
-        },
-        "measured": {
-            **numbers(one, ("peak", "rise", "final", "kernel", "share")),
-            **{f"{k}_cnn": v for k, v in numbers(two, ("peak", "rise", "final", "kernel", "share")).items()},
-        },
-    }
-
-
-def multiclass(run: pd.DataFrame, cnn: pd.DataFrame, of_scalar: pd.Series) -> Evidence:
-    """Figure C.5; `of_scalar`: critical rate over k times that of one output, at the thesis' width."""
-    read, other = gd.single(run), gd.single(cnn)
-    return {
-        "parts": {
-            "spike": read["peak"] >= 1.3,
-            "share": read["share"] <= 0.2,
-            "normalisation": (of_scalar - 1).abs() <= 0.25,
-            "climbs": read["rise"] >= 1.3,
-            "converges": read["converged"],
-            "cnn": (other["rise"] >= 1.3) & (other["share"] <= 0.2) & other["converged"],
-        },
-        "measured": {
-            **numbers(read, ("peak", "rise", "final", "kernel", "share")),
-            "critical_over_k_scalar": of_scalar,
-            **{f"{k}_cnn": v for k, v in numbers(other, ("rise", "share")).items()},
-        },
-    }
-
-
-def eta_max(deep: pd.DataFrame, shallow: pd.DataFrame, quadratic: pd.DataFrame, within: pd.Series) -> Evidence:
-    """Remark 4.3.1, from three tables of `gd.survival`; `within`: eigenvalues above a sixth of the largest."""
-    one, two, three = gd.limits(deep, 3.5, 8), gd.limits(shallow, 3.5, 8), gd.limits(quadratic, 1.8, 2.3)
-    above = [
-        (read["usable"] > three["usable"]) & (read["usable"] < table["ratio"].max())
-        for read, table in ((one, deep), (two, shallow))
-    ]
-    return {
-        "parts": {
-            "relu-deep": one["bounded"],
-            "relu-shallow": two["bounded"],
-            "quadratic": three["bounded"],
-            "few": within <= 10,
-            "usable": above[0] & above[1],
-        },
-        "measured": {
-            **{
-                f"{word}_{name}": read[column]
-                for name, read in (("depth_5", one), ("depth_2", two), ("quadratic", three))
-                for word, column in (("diverges_from", "first"), ("trains_up_to", "usable"))
-            },
-            "eigenvalues_above_a_sixth": within,
-        },
-    }
-
-
-def subcritical(table: pd.DataFrame, enough: bool) -> Evidence:
-    """Text after Lemma 4.2.2; `enough`: several widths per depth were run."""
-    largest = table[table["width"] == table.groupby("depth")["width"].transform("max")]
-    by_seed = table.groupby("seed")
-    means = table.groupby(["depth", "width"])["drift"].mean()
-    return {
-        "parts": {
-            "monotone": by_seed["rises"].max() == 0,
-            "constant": largest.groupby("seed")["drift"].max() < 0.05,
-            "shrinks": gd.shrinks(table) if enough else None,
-        },
-        "measured": {
-            "steps_up": by_seed["rises"].max(),
-            **{f"drift_depth_{d}_width_{w}": float(v) for (d, w), v in means.items()},
-        },
-    }
-
-
-def claim1(singles: list[pd.DataFrame], multiples: list[pd.DataFrame]) -> Evidence:
-    """Claim 1: runs at one rate, and runs at three rates."""
-    read = pd.concat([gd.shares(run) for run in singles])
-    phased = pd.concat([gd.shares(run, [5, 10]) for run in multiples])
-
-    def worst(table: pd.DataFrame, s: int, column: str = "share") -> pd.Series:
-        return table[table["s"] == s].groupby("seed")[column].max()
-
-    everywhere = pd.concat([read, phased])
-    return {
-        "parts": {
-            "monotone": worst(everywhere, 5, "steps_up") == 0,
-            "share": worst(read, 5) <= 0.05,
-            "share-phases": worst(phased, 10) <= 0.05,
-            "share-one": worst(read, 1) <= 0.05,
-            "share-ten": worst(read, 10) <= 0.05,
-        },
-        "measured": {
-            "steps_up": worst(everywhere, 5, "steps_up"),
-            "largest_rise": worst(everywhere, 5, "worst"),
-            **{f"share_beyond_{s}": worst(read, s) for s in (1, 2, 5, 10)},
-            "share_beyond_10_three_rates": worst(phased, 10),
-        },
-    }
-
-
-def multiple(table: pd.DataFrame) -> pd.DataFrame:
-    """Read Figure 4.4 per seed from `gd.phases`: three, falls, converges, again."""
-    rows = []
-    for _, run in table.groupby("seed"):
-        norms, rises = run["norm"].to_numpy(), run["rise"].to_numpy()
-        falling = bool((np.diff(np.append(1.0, norms)) < 0).all())
-        rows.append(
-            {
-                "three": len(rises) == 3 and bool((rises >= 2).all()),
-                "falls": len(rises) == 3 and falling,
-                "converges": len(rises) == 3 and bool(run["loss"].iloc[-1] < 1e-2),
-                "again": len(rises) > 1 and bool(rises[1] >= 1.3) and bool(norms[-1] < min(1.0, *norms[:-1])),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def multi(
-    table: pd.DataFrame, run: pd.DataFrame, unraised: pd.DataFrame, second: int, third: int, others: dict[str, Any]
-) -> Evidence:
-    """Figure 4.4.
+def fcn_single(run: pd.DataFrame, biased: pd.DataFrame, half: pd.DataFrame, width: int) -> list[pd.DataFrame]:
+    """Figures 4.2, 4.3a, C.2a.
 
     Args:
-        table: `gd.phases` of `run`.
+        run, biased: without biases, and with hidden biases that start at zero.
+        half: of `gd.drift`, at half the critical rate.
+        width: of the network of `run`, which is the one looked up in `half`.
+
+    Returns:
+        Per seed: those of `catapult`, the same with `_zero`, and peak_at_half.
+    """
+    same = half[(half["depth"] == 5) & (half["width"] == width)]
+    below = table(same[["seed", "peak"]].rename(columns={"peak": "peak_at_half"}))
+    return [catapult(run), catapult(biased).add_suffix("_zero"), below]
+
+
+def rank2(run: pd.DataFrame, biased: pd.DataFrame, scan: pd.DataFrame, printed: float) -> list[pd.DataFrame]:
+    """Figure C.4 (a, b), and which settings of `gd.scan` have the printed critical rate.
+
+    Returns:
+        Per seed: those of `catapult`, the same with `_zero`, nearest (rate of the setting that comes closest to the
+        printed one) and bare (rate of five layers without biases).
+    """
+    plain = scan[(scan["depth"] == 5) & (scan["hidden bias"] == "none") & (scan["input factor"] == 1.0)]
+    closest = scan.loc[(scan["critical"] - printed).abs().groupby(scan["seed"]).idxmin()]
+    rates = {
+        "nearest": closest.set_index("seed")["critical"],
+        "bare": plain[plain["output bias"] == "none"].set_index("seed")["critical"],
+    }
+    looked = table(pd.DataFrame(rates).rename_axis("seed").reset_index())
+    return [catapult(run), catapult(biased).add_suffix("_zero"), looked]
+
+
+def climbing(runs: Mapping[str, pd.DataFrame], fallen: float) -> pd.DataFrame:
+    """Figures C.3 and C.5: those of `catapult` and climb (see `gd.climb`), per seed and network."""
+    return stacked({net: catapult(run).join(table(gd.climb(run, fallen))) for net, run in runs.items()}, "network")
+
+
+def over_scalar(ratios: pd.Series) -> pd.DataFrame:
+    """Figure C.5: over_scalar, of `tasks.over_scalar`, per seed."""
+    return table(ratios.rename("over_scalar").rename_axis("seed").reset_index())
+
+
+def eta_max(survivals: Mapping[str, pd.DataFrame], run: pd.DataFrame, trained: float) -> list[pd.DataFrame]:
+    """Remark 4.3.1.
+
+    Args:
+        survivals: name of a model -> table of `gd.survival`.
+        run: of `tasks.follow`; its start tells how many eigenvalues are large.
+        trained: see `gd.limits`.
+
+    Returns:
+        Per seed and model: diverges_from, usable, highest; per seed: within (eigenvalues above a sixth of the largest).
+    """
+    limits = {name: table(gd.limits(found, trained)) for name, found in survivals.items()}
+    return [stacked(limits, "model"), table(run.loc[run["step"] == 0, ["seed", "within"]])]
+
+
+def subcritical(drift: pd.DataFrame) -> list[pd.DataFrame]:
+    """Text after Lemma 4.2.2, from `gd.drift`.
+
+    Returns:
+        Per seed, depth and width: drift, rises; per seed and depth: drift_widest (at the largest width).
+    """
+    last = drift[drift["width"] == drift.groupby("depth")["width"].transform("max")]
+    widest = last[["seed", "depth", "drift"]].rename(columns={"drift": "drift_widest"})
+    return [table(drift[["seed", "depth", "width", "drift", "rises"]], ["depth", "width"]), table(widest, "depth")]
+
+
+def claim1(single: Mapping[str, pd.DataFrame], three: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
+    """Claim 1: what the complement of s directions does.
+
+    Args:
+        single, three: name of a task -> its run at one rate, and at three rates.
+
+    Returns:
+        Per seed and task: steps_up_s, worst_s and share_s (as in `gd.single`) for s = 1, 2, 5, 10; and with `_three`.
+    """
+    return [
+        stacked({name: by_space(run) for name, run in single.items()}, "task"),
+        stacked({name: by_space(run) for name, run in three.items()}, "task").add_suffix("_three"),
+    ]
+
+
+def by_space(run: pd.DataFrame, spaces: Sequence[int] = tasks.SPACES) -> pd.DataFrame:
+    """Return steps_up, worst and share of `gd.single` for every s that a run recorded, named by it, per seed."""
+    kept = [s for s in spaces if f"rest_{s}" in run]
+    read = [table(gd.single(run, s)[["seed", "steps_up", "worst", "share"]]).add_suffix(f"_{s}") for s in kept]
+    return pd.concat(read, axis=1)
+
+
+def phases(runs: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
+    """Figures 4.4 and C.6.
+
+    Args:
+        runs: suffix of the names ("" for the run that decides) -> table of `gd.phases`.
+
+    Returns:
+        Per seed and phase: peak, norm, loss, share, worst, each with its suffix.
+    """
+    columns = ["seed", "phase", "peak", "norm", "loss", "share", "worst"]
+    return [table(found[columns], "phase").add_suffix(f"_{name}" * bool(name)) for name, found in runs.items()]
+
+
+def raised(run: pd.DataFrame, unraised: pd.DataFrame, second: int, third: int) -> pd.DataFrame:
+    """Control of Figure 4.4: what the raise does beyond what happens at one rate.
+
+    Args:
         run, unraised: the scheduled run, and the run from the same start that keeps its first rate.
         second, third: first steps of the second and third phase.
-        others: name of a sensitivity part -> `gd.phases` of the same schedule on another task or network.
+
+    Returns:
+        raised (largest loss between these steps, over that of the other run) per seed; NaN where a run had diverged.
     """
-    read = multiple(table)
-    window = [frame[frame["step"].between(second, third)].groupby("seed")["loss"].max() for frame in (run, unraised)]
-    raised = (window[0] / window[1]).reindex(sorted(unraised["seed"].unique()))  # NaN for a run that diverged before
-    by = table.pivot(index="seed", columns="phase", values="rise")
-    return {
-        "parts": {
-            **read,
-            "raise-matters": raised >= 2,
-            **{name: multiple(other)[["three", "falls", "converges"]].all(axis=1) for name, other in others.items()},
-        },
-        "measured": {
-            **{f"peak_phase_{phase}": by[phase] for phase in by},
-            **{f"norm_phase_{p}": t["norm"] for p, t in table.groupby("phase")},
-            "final_loss": table.groupby("seed")["loss"].last(),
-            "peak_over_that_without_the_raise": raised,
-        },
+    highest = [frame[frame["step"].between(second, third)].groupby("seed")["loss"].max() for frame in (run, unraised)]
+    found = (highest[0] / highest[1]).reindex(sorted(unraised["seed"].unique()))
+    return table(found.rename("raised").rename_axis("seed").reset_index())
+
+
+def ends(scheduled: Mapping[float, pd.DataFrame], start: Mapping[float, pd.DataFrame], cnn: pd.DataFrame) -> Any:
+    """Figure C.7: how runs end that reach a rate by a schedule, and runs that use it from the start.
+
+    Args:
+        scheduled, start: ratio of the last rate -> run.
+        cnn: a run of a CNN from the start.
+
+    Returns:
+        Per seed, way and ratio: final, peak, norm (as in `gd.single`); per seed: the same with `_cnn`.
+    """
+    ways = {
+        "scheduled": stacked({ratio: end(run) for ratio, run in scheduled.items()}, "ratio"),
+        "start": stacked({ratio: end(run) for ratio, run in start.items()}, "ratio"),
     }
+    both = stacked(ways, "way").reorder_levels(["seed", "way", "ratio"])
+    return [both, end(cnn).add_suffix("_cnn")]
 
 
-def ends(outcomes: pd.DataFrame) -> Evidence:
-    """Figure C.7, from `gd.outcome` of every run, one row per seed."""
-    return {
-        "parts": {
-            "scheduled": outcomes["scheduled 16.7"] == "converged",
-            "from-start": outcomes["from start 16.7"] == "diverged",
-            "schedule-15": outcomes["from start 4.17"] == "diverged",
-            "scheduled-15": outcomes["scheduled 4.17"] == "converged",
-            "cnn": outcomes["CNN, from start 8.9"] == "diverged",
-        },
-        "measured": {name.replace(" ", "_").replace(".", "_"): ", ".join(outcomes[name]) for name in outcomes},
-    }
-
-
-def critical_gap(table: pd.DataFrame, linear: pd.Series, enough: bool) -> Evidence:
-    """Appendix C.1: `theory.critical_gap`, the linear model's gaps; `enough`: width 1024 was run."""
-    slopes = {depth: slope(part, "gap") for depth, part in table.groupby("depth")}
-    at = table[table["width"] == 1024].groupby("depth")["gap"].mean()
-    last = table[table["width"] == table.groupby("depth")["width"].transform("max")]
-    return {
-        "parts": {
-            "linear": linear <= 1e-6,
-            "rate": all(s <= -0.35 for s in slopes.values()) if enough else None,
-            "small": bool((at <= 0.01).all()) if enough else None,
-            "factor": last.groupby("seed")["half"].min() > 0.4,
-        },
-        "measured": {
-            "linear_gap": linear,
-            **{f"slope_depth_{depth}": s for depth, s in slopes.items()},
-            **{f"gap_1024_depth_{depth}": float(v) for depth, v in at.items()},
-        },
-    }
+def end(run: pd.DataFrame) -> pd.DataFrame:
+    """Return peak, final and norm of `gd.single` per seed, of a run that looked at the kernel at its ends only."""
+    rows = []
+    for seed, part in run.groupby("seed"):
+        gone, loss, norm = gd.diverged(part), part["loss"].to_numpy(), part["norm"].dropna().to_numpy()
+        found = (math.inf,) * 3 if gone else (loss.max() / loss[0], loss[-1] / loss[0], norm[-1] / norm[0])
+        rows.append(dict(zip(("seed", "peak", "final", "norm"), (seed, *found), strict=True)))
+    return table(pd.DataFrame(rows))

@@ -1,19 +1,15 @@
-"""How the chapter on catapults draws: loss, kernel and loss by eigenspace, the archived run below the live one."""
+"""How the chapter on catapults draws its tables; what is said below the drawings stands in `show`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-from pandas.io.formats.style import Styler
 
 from traindyn.report import plots
-from traindyn.report.cards import rich
-from traindyn.report.chapter import Chapter
 from traindyn.studies.catapults import tasks
 
 KEPT = ["seed", "step", "loss", "norm", "rate", "ratio", "start"]
@@ -28,6 +24,16 @@ def typical(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the run of the first seed that ends below its initial loss; of the first seed if there is none."""
     ends = frame.groupby("seed")["loss"].agg(lambda loss: loss.iloc[-1] < loss.iloc[0])
     return frame[frame["seed"] == (ends.idxmax() if ends.any() else frame["seed"].iloc[0])]
+
+
+def by_hand(run: pd.DataFrame) -> Figure:
+    """Draw loss and ||K|| of one run with columns step, loss, norm, critical_norm (where the rate is critical)."""
+    fig, (one, two) = plots.panels(1, 2)
+    plots.curves(one, run, "step", "loss", log="y")
+    plots.curves(two, run, "step", "norm", ylabel=r"$\|K\|$")
+    plots.level(two, run["critical_norm"].iloc[0], r"$n/\eta$")
+    _label([one, two])
+    return fig
 
 
 def split(run: pd.DataFrame, space: int) -> pd.DataFrame:
@@ -62,57 +68,6 @@ def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
     return fig
 
 
-def show(
-    ch: Chapter, name: str, frame: pd.DataFrame, size: SimpleNamespace, space: int, says: str, experiment: str = ""
-) -> None:
-    """Show a run as a figure of the chapter, with the archived run below it where there is one.
-
-    Args:
-        ch: the chapter.
-        name: of the figure.
-        frame: of `tasks.follow`.
-        size: of the run.
-        space: number of leading directions s.
-        says: first sentence of the caption.
-        experiment: name of the archived run's sizes; the figure's name if empty.
-    """
-    data, older = kept(frame, space), ch.archived(name)
-    runs, words = {"": data}, [says, tasks.about(frame, size)]
-    if older is not None:
-        runs = {"this run": data, "archived": older}
-        words += ["Below, the archived run:", tasks.about(older, ch.archived_size(experiment or name))]
-    words.append(
-        f"Dotted: the norm at which the rate is critical. By eigenspace: seed {typical(data)['seed'].iloc[0]}."
-    )
-    ch.figure(
-        name,
-        rows(runs, space),
-        caption=" ".join(words),
-        alt="Against the step: training loss of every seed, norm of the kernel with the critical norm dotted, and the "
-        f"loss of one seed in the {space} leading and in all other directions.",
-        data=data,
-    )
-
-
-def show_nets(
-    ch: Chapter, name: str, runs: Mapping[str, tuple[pd.DataFrame, SimpleNamespace]], space: int, says: str
-) -> None:
-    """Show runs of several networks as one figure, a row for each; arguments as in `show`."""
-    parts = {net: kept(frame, space) for net, (frame, _) in runs.items()}
-    words = [says, *(f"{net}: {tasks.about(frame, size)}" for net, (frame, size) in runs.items())]
-    drawn, older = dict(parts), ch.archived(name)
-    if older is not None:
-        drawn |= {f"archived {net}": part for net, part in older.groupby("network", sort=False)}
-        words.append("Below, the archived runs of wider networks on CIFAR-10.")
-    ch.figure(
-        name,
-        rows(drawn, space),
-        caption=" ".join([*words, "Dotted: the norm at which the rate is critical."]),
-        alt="One row per network, against the step: training loss, norm of the kernel, loss by eigenspace.",
-        data=pd.concat([part.assign(network=net) for net, part in parts.items()]),
-    )
-
-
 def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw per run the critical rate of every batch beside the rate in use, and the loss (first seed; Figure 4.6a)."""
     words = ("critical rate of each batch", "loss")
@@ -127,16 +82,6 @@ def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
     return fig
 
 
-def archived(ch: Chapter, name: str, draw: Callable[[pd.DataFrame], Figure], says: str) -> None:
-    """Show the archived run's figure of the same name, where there is one, drawn by the same function."""
-    table = ch.archived(name)
-    if table is not None:
-        alt = "The panels of the previous figure, from the archived run."
-        ch.figure(
-            f"{name}-archived", draw(table), caption=f"The same from the archived run: {says}", alt=alt, data=table
-        )
-
-
 def survival(frame: pd.DataFrame) -> Figure:
     """Draw where training ends against the rate, one panel per model; crosses on top: seeds that diverged."""
     models = list(frame["model"].unique())
@@ -144,38 +89,19 @@ def survival(frame: pd.DataFrame) -> Figure:
     for ax, model in zip(axes, models, strict=True):
         table = frame[frame["model"] == model]
         plots.points(
-            ax, table, "ratio", "final", xlabel="rate / critical rate", ylabel="final / initial loss", log="xy"
+            ax,
+            table[~table["diverged"]],
+            "ratio",
+            "final",
+            xlabel="rate / critical rate",
+            ylabel="final / initial loss",
+            log="xy",
         )
         gone = table[table["diverged"]]
         ax.plot(gone["ratio"], [3.0] * len(gone), "x", color=plots.PALETTE[3], label="diverged")
         plots.level(ax, 0.1, "trained")
         _ticks(ax, [ratio for ratio in sorted(table["ratio"].unique()) if ratio != 6.5])  # its label would touch 8
     return fig
-
-
-def slips(ch: Chapter) -> Styler:
-    """Return the errata of the chapter's ledger as a table that links to their cells."""
-    rows = [
-        (f'{rich(c.where)} ({e.status}, <a href="#{e.evidence}">cell</a>)', rich(e.printed), rich(e.right))
-        for c in ch.claims.values()
-        for e in c.errata
-    ]
-    table = pd.DataFrame(rows, columns=["place", "printed", "we find"]).style.hide()
-    table.set_properties(**{"text-align": "left", "vertical-align": "top", "white-space": "normal"})
-    for column, width in (("place", "8rem"), ("printed", "11rem"), ("we find", "13rem")):
-        table.set_properties(subset=[column], **{"min-width": width})
-    return table
-
-
-def differing(ch: Chapter) -> Styler:
-    """Return the claims that fail or need a correction in this run as a table, with what was tried."""
-    rows = [
-        (claim_id.split(".", 1)[1], record["verdict"], rich(ch.claims[claim_id].tried or "–"))
-        for claim_id, record in ch.records.items()
-        if record["verdict"] in ("fails", "holds with correction")
-    ]
-    table = pd.DataFrame(rows, columns=["claim", "verdict here", "what was tried"]).style.hide()
-    return table.set_properties(**{"text-align": "left", "vertical-align": "top"})
 
 
 def by_width(frame: pd.DataFrame, column: str, ylabel: str) -> Figure:
@@ -198,11 +124,6 @@ def shares(frame: pd.DataFrame) -> Figure:
         plots.curves(ax, frame, "s", column, "run", band="range", log=log, ylabel=word, legend=column == "share")
         _ticks(ax, sorted(frame["s"].unique()))
     return fig
-
-
-def schedule(phases: Sequence[tuple[int, float]]) -> tuple[str, str]:
-    """Return the ratios and the first steps of a schedule as text for a caption."""
-    return ", ".join(f"{ratio:g}" for _, ratio in phases), ", ".join(str(step) for step, _ in phases)
 
 
 def planted(run: pd.DataFrame) -> Figure:

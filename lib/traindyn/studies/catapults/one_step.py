@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 
 from traindyn.compute import generator, normal
-from traindyn.learn.models import FCN, TwoLayer
+from traindyn.learn.models import FCN, TwoLayer, drawn
 from traindyn.measure.ntk import empirical_ntk
 
 
@@ -38,8 +38,7 @@ def flow(seeds: Sequence[int], width: int, n: int) -> pd.DataFrame:
 
 def _smooth(seed: int, width: int, n: int, activation: str, train: str = "both") -> tuple[TwoLayer, Tensor, Tensor]:
     X, y = normal([seed], "data", n, 5)[0], normal([seed], "labels", n)[0]
-    model = TwoLayer(5, width, activation=activation, train=train).double()
-    model.reset(generator(seed, "init"))
+    model = drawn(TwoLayer(5, width, activation=activation, train=train), seed, torch.float64)
     return model, X, y
 
 
@@ -117,7 +116,7 @@ def _mean_value_spread(seed: int, width: int, n: int) -> float:
     return float(max(first) - min(first)) if first else math.nan
 
 
-def remainder_by_width(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def remainder_by_width(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Return the remainder of Eq. 4.3, relative to its first term, for ReLU networks at half the critical rate.
 
     Args:
@@ -128,8 +127,7 @@ def remainder_by_width(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFr
     for width in size.widths:
         for seed in seeds:
             X, y = normal([seed], "data", size.n, size.dim)[0], normal([seed], "labels", size.n)[0]
-            model = FCN(size.dim, width, size.depth).double()
-            model.reset(generator(seed, "init"))
+            model = drawn(FCN(size.dim, width, size.depth), seed, torch.float64)
             K, before = empirical_ntk(model, X), (model(X) - y).detach()
             eta = 0.5 * size.n / torch.linalg.eigvalsh(K)[-1].item()
             first = before - 2 * eta / size.n * K @ before
@@ -139,7 +137,7 @@ def remainder_by_width(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def batch_steps(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def batch_steps(seeds: Sequence[int], size: Any, near: float) -> pd.DataFrame:
     """Take single SGD steps on random batches and see which way the top direction of the batch goes (Eq. 4.4).
 
     The rate of each step is drawn log-uniformly between 1/2 and 2 times the batch's threshold b/||K_b||.
@@ -147,16 +145,16 @@ def batch_steps(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     Args:
         seeds: one two-layer network and data set each.
         size: attributes n, dim, width, batches, sizes (of the batches).
+        near: a rate this close to the threshold, relative to it, counts as near.
 
     Returns:
         One row per step: over (rate above the threshold), grows (the projection on the batch's top direction grows),
-        near (within 2 % of the threshold), remainder (relative, at the threshold itself).
+        near (the threshold), remainder (relative, at the threshold itself).
     """
     rows = []
     for seed in seeds:
         X, y = normal([seed], "data", size.n, size.dim)[0], normal([seed], "labels", size.n)[0]
-        model = FCN(size.dim, size.width, 2).double()
-        model.reset(generator(seed, "init"))
+        model = drawn(FCN(size.dim, size.width, 2), seed, torch.float64)
         start = {k: p.detach().clone() for k, p in model.named_parameters()}
         K, residual = empirical_ntk(model, X), (model(X) - y).detach()
         rng = generator(seed, "batches")
@@ -166,7 +164,7 @@ def batch_steps(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             values, vectors = torch.linalg.eigh(K[pick][:, pick])
             threshold = b / values[-1].item()
             factor = 2 ** (2 * torch.rand(1, generator=rng, dtype=torch.float64).item() - 1)
-            row = {"seed": seed, "b": b, "over": factor > 1, "near": abs(factor - 1) < 0.02}
+            row = {"seed": seed, "b": b, "over": factor > 1, "near": abs(factor - 1) < near}
             for eta in (threshold, factor * threshold):
                 _step(model, X[pick], y[pick], eta)
                 after = (model(X[pick]) - y[pick]).detach()

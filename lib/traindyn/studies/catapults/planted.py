@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,11 @@ from torch import Tensor
 
 from traindyn.compute import generator
 from traindyn.learn import data
-from traindyn.learn.models import TwoLayer
+from traindyn.learn.models import TwoLayer, drawn
 from traindyn.learn.train import Probe, State, Stop, fit
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.studies.catapults.tasks import DIVERGED, TRACED, network, task, top_norm
+from traindyn.studies.catapults.tasks import BATCHES, DIVERGED, start, variant
 
-THRESHOLDS = (0.01, 0.05, 0.1, 0.2)  # one-step rises, relative to the loss, that may be called a spike
-FLOOR = 1e-3  # a spike also rises by at least this share of the initial loss
 STAR = 0  # the sample that is scaled
 
 
@@ -31,18 +28,16 @@ def planted_task(seed: int, n: int, scale: float = 2.0, dtype: torch.dtype = tor
     return X.to(dtype), y.to(dtype)
 
 
-def planted(
-    seeds: Sequence[int], size: SimpleNamespace, places: Sequence[float], dtype: torch.dtype, device: Any
-) -> pd.DataFrame:
+def planted(size: Any, places: Sequence[float], seeds: Sequence[int], dtype: torch.dtype, device: Any) -> pd.DataFrame:
     """Train a two-layer ReLU network with fixed output weights, +1 or -1, by SGD with batch size one.
 
     With signs the critical rate of a sample is proportional to 1 / |x|^2 up to O(1/sqrt(width)), as the thesis says.
 
     Args:
-        seeds: one run per place each.
         size: attributes n, width, steps.
         places: where the rate lies between the critical rate of the planted sample (0) and the lowest of all others
             (1), on a logarithmic scale.
+        seeds: one run per place each.
         dtype, device: of the training.
 
     Returns:
@@ -58,79 +53,105 @@ def planted(
             residual = (state.predict(X) - y)[0]
         return {"critical": 1 / own, "star": (state.batch[0] == STAR).to(own), "residual": residual}
 
-    frames = []
+    model = TwoLayer(size.n, size.width, train="first", outer="sign")
+    rates, low = {}, {}
     for seed in seeds:
-        X, y = (t.to(device) for t in planted_task(seed, size.n, dtype=dtype))
-        model = TwoLayer(size.n, size.width, train="first", outer="sign").to(dtype)
-        model.reset(generator(seed, "init"))
-        own = 1 / torch.diagonal(empirical_ntk(model, X))
+        own = 1 / torch.diagonal(empirical_ntk(drawn(model, seed, dtype), planted_task(seed, size.n, dtype=dtype)[0]))
         others = torch.cat([own[:STAR], own[STAR + 1 :]])
-        rates = [(own[STAR] ** (1 - place) * others.min() ** place).item() for place in places]
-        run = fit(
-            TwoLayer(size.n, size.width, train="first", outer="sign"),
-            X,
-            y,
-            lr=rates,
-            batch_size=1,
-            steps=size.steps,
-            stop=Stop(diverged=DIVERGED),
-            probes={"look": Probe(look)},
-            seeds=[seed],
-            dtype=dtype,
-            progress=False,
-        )
-        frame = run.frame.assign(low=(own[STAR] / others.mean()).item())
-        frame["place"] = frame["run"].map(dict(enumerate(places)))
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+        rates[seed] = [(own[STAR] ** (1 - place) * others.min() ** place).item() for place in places]
+        low[seed] = (own[STAR] / others.mean()).item()
+    run = fit(
+        model,
+        lambda seed: planted_task(seed, size.n, dtype=dtype),
+        lr=rates,
+        batch_size=1,
+        steps=size.steps,
+        stop=Stop(diverged=DIVERGED),
+        probes={"look": Probe(look)},
+        seeds=list(seeds),
+        dtype=dtype,
+        device=device,
+        progress=False,
+    )
+    place = dict(zip(run.summary["run"], list(places) * len(seeds), strict=True))
+    return run.frame.assign(low=run.frame["seed"].map(low), place=run.frame["run"].map(place))
 
 
-def planted_readings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Read every run of `planted`.
+def readings(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """Read every run of `planted`: counts of steps.
+
+    Args:
+        frame: of `planted`.
+        read: attributes visits, residual and shift: a super-critical step is *telling* when it comes after so many
+            visits of the planted sample, with a larger residual, and *silent* if it then raises the loss by less than
+            this share of the initial one.
 
     Returns:
-        One row per seed and place: low, exact (every super-critical step uses the planted sample), raises (share of
-        the super-critical steps with residual above 0.1 that raise the loss by more than 1 % of the initial one; the
-        planted sample's first three visits are left out; NaN if there is none), crosstalk (steps with another sample
-        that raise the loss at all), literal (super-critical exactly where the loss rises), over (super-critical
-        steps), and for each threshold of `THRESHOLDS` precision_p and recall_p of the event "super-critical" for
-        "spike".
+        One row per seed and place: over (super-critical steps), strays (those that use another sample), crosstalk
+        (steps with another sample that raise the loss at all), mismatches (steps that are super-critical and do not
+        raise the loss, or raise it and are not), telling, silent.
     """
     rows = []
     for (seed, place), run in frame.groupby(["seed", "place"]):
-        loss = run["loss"].to_numpy()
-        change = np.diff(loss)
-        over = (run["rate"] > run["critical"]).to_numpy()[:-1]
-        star = (run["star"] > 0.5).to_numpy()[:-1]
-        visits = np.cumsum(star)
-        telling = over & (run["residual"].abs().to_numpy()[:-1] > 0.1) & (visits > 3)
-        row = {
-            "seed": seed,
-            "place": place,
-            "low": run["low"].iloc[0],
-            "exact": bool(star[over].all()),
-            "raises": float((change[telling] > 0.01 * loss[0]).mean()) if telling.any() else math.nan,  # NaN: no case
-            "over": int(over.sum()),
-            "crosstalk": int(((change > 0) & ~star).sum()),
-            "literal": bool((over == (change > 0)).all()),
+        change, over, star = _steps(run)
+        telling = over & (run["residual"].abs().to_numpy()[:-1] > read.residual) & (np.cumsum(star) > read.visits)
+        counts = {
+            "over": over,
+            "strays": over & ~star,
+            "crosstalk": (change > 0) & ~star,
+            "mismatches": over != (change > 0),
+            "telling": telling,
+            "silent": telling & ~(change > read.shift * run["loss"].iloc[0]),
         }
-        for threshold in THRESHOLDS:
-            spike = (change >= threshold * loss[:-1]) & (change >= FLOOR * loss[0])
-            both = int((spike & over).sum())
-            percent = round(100 * threshold)
-            row[f"spikes_{percent}"] = int(spike.sum())
-            row[f"precision_{percent}"] = both / int(over.sum()) if over.any() else math.nan
-            row[f"recall_{percent}"] = both / int(spike.sum()) if spike.any() else math.nan
-        rows.append(row)
+        rows.append({"seed": seed, "place": place, **{name: int(flags.sum()) for name, flags in counts.items()}})
     return pd.DataFrame(rows)
 
 
-def batch_norms(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype) -> pd.DataFrame:
+def thresholds(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """Compare super-critical steps with spikes, for several definitions of a spike.
+
+    Args:
+        frame: of `planted`.
+        read: attributes rises (one-step rises, relative to the loss, that may be called a spike) and floor (a spike
+            also rises by at least this share of the initial loss).
+
+    Returns:
+        One row per seed, place and threshold in per cent: spikes, precision and recall of the event "super-critical"
+        for "spike" (NaN without such a step), unmatched (steps that are one and not the other).
+    """
+    rows = []
+    for (seed, place), run in frame.groupby(["seed", "place"]):
+        change, over, _ = _steps(run)
+        loss = run["loss"].to_numpy()
+        for threshold in read.rises:
+            spike = (change >= threshold * loss[:-1]) & (change >= read.floor * loss[0])
+            both = int((spike & over).sum())
+            rows.append(
+                {
+                    "seed": seed,
+                    "place": place,
+                    "percent": round(100 * threshold),
+                    "spikes": int(spike.sum()),
+                    "precision": both / int(over.sum()) if over.any() else math.nan,
+                    "recall": both / int(spike.sum()) if spike.any() else math.nan,
+                    "unmatched": int((spike != over).sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _steps(run: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return per update: change of the loss, whether it was super-critical, whether it used the planted sample."""
+    over, star = run["rate"] > run["critical"], run["star"] > 0.5
+    return np.diff(run["loss"].to_numpy()), over.to_numpy()[:-1], star.to_numpy()[:-1]
+
+
+def batch_norms(size: Any, seeds: Sequence[int], dtype: torch.dtype) -> pd.DataFrame:
     """Return ||K_b||/b at the initial weights for random batches of several sizes.
 
     Args:
+        size: attributes of `tasks.task`, depth, width, sizes, batches.
         seeds: one network and data set each.
-        size: attributes of `catapults.task`, depth, width, sizes, batches.
         dtype: of the computation.
 
     Returns:
@@ -138,9 +159,7 @@ def batch_norms(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype)
     """
     rows = []
     for seed in seeds:
-        X, _ = task(seed, size, dtype)
-        model = network(size).to(dtype)
-        model.reset(generator(seed, "init"))
+        model, X, _ = start(seed, size, "none", dtype)
         K = empirical_ntk(model, X).double()
         whole = torch.linalg.eigvalsh(K)[-1].item() / len(X)
         rng = generator(seed, "batches")
@@ -180,54 +199,20 @@ def explained(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def supercritical_steps(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: Any) -> pd.DataFrame:
+def supercritical_steps(size: Any, follow: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """Train at half the critical rate with several batch sizes and count the steps with a super-critical batch.
 
     Args:
-        seeds: one run per batch size each.
-        size: attributes of `catapults.task`, depth, width, sizes, steps.
-        dtype, device: of the training.
+        size: attributes of `tasks.task`, depth, width, sizes, steps.
+        follow: of `tasks.follower`.
 
     Returns:
-        One row per seed and batch size: share (of the steps), per_epoch (share * n / b), outcome.
+        One row per seed and batch size: share (of the steps), per_epoch (share * n / b).
     """
     rows = []
-    for seed in seeds:
-        X, y = (t.to(device) for t in task(seed, size, dtype))
-        model = network(size).to(dtype)
-        model.reset(generator(seed, "init"))
-        eta = 0.5 * len(X) / torch.linalg.eigvalsh(empirical_ntk(model.to(device), X))[-1].item()
-        for b in size.sizes:
-            flags: list[Tensor] = []
-
-            # asked before every update with its batch at hand, so that only the batch's own kernel is needed
-            def rate(state: State, flags: list[Tensor] = flags, eta: float = eta) -> float:
-                flags.append(top_norm(state.model, state.X[state.batch]) * eta > len(state.batch))
-                return eta
-
-            run = fit(
-                network(size),
-                X,
-                y,
-                lr=eta,
-                schedule=rate,
-                batch_size=b,
-                steps=size.steps,
-                record=[0],
-                stop=Stop(diverged=DIVERGED),
-                seeds=[seed],
-                dtype=dtype,
-                progress=False,
-                trace=size.steps >= TRACED,
-            )
-            share = torch.stack(flags[: size.steps]).double().mean().item()  # the last row asks for a rate, too
-            rows.append(
-                {
-                    "seed": seed,
-                    "b": b,
-                    "share": share,
-                    "per_epoch": share * len(X) / b,
-                    "outcome": run.summary["outcome"].iloc[0],
-                }
-            )
+    for b in size.sizes:
+        run = follow(variant(size, batch=b), 0.5, look=BATCHES, record=0, bias="none")
+        run = run[run["step"] < size.steps]  # the last row asks for a batch, too
+        for seed, over in (run["rate"] > run["batch_critical"]).groupby(run["seed"]):
+            rows.append({"seed": seed, "b": b, "share": over.mean(), "per_epoch": over.mean() * size.n / b})
     return pd.DataFrame(rows)

@@ -2,13 +2,16 @@
 
 A row of a run holds the state before update t: the loss L^t on the whole training set, and rate and batch of that
 update. So the rise that update t causes is L^{t+1} - L^t, and it is compared with that batch's critical rate.
+
+`read` is what the chapter calls a spike (a one-step rise by more than this share of the loss), an excursion (its peak
+exceeds the loss before it by more than this factor), a window (steps after a spike over which the kernel's change is
+taken): the sizes of its experiment "readings".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,46 +19,22 @@ import pandas as pd
 import torch
 
 from traindyn.compute import generator
-from traindyn.learn.train import Cyclical, Probe, State, Stop, fit
+from traindyn.learn.train import Probe, State
+from traindyn.measure.curves import excursions
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.spectrum import hessian_top_eig
+from traindyn.measure.spectrum import critical_lr, hessian_top_eig
+from traindyn.measure.statistics import bootstrap
 from traindyn.studies.catapults import tasks
-
-SPIKE = 0.1  # a one-step rise by more than this share of the loss is a spike
-PEAK = 1.3  # an excursion counts when its peak exceeds the loss before it by this factor
-WINDOW = 5  # steps after a spike over which the kernel's change is taken
+from traindyn.studies.catapults.gd import diverged
 
 
-def excursions(loss: np.ndarray, peak: float = PEAK) -> list[tuple[int, int]]:
-    """Return the excursions of a loss curve: from a rise until the loss is back at or below its value before.
-
-    Args:
-        loss: curve (T,).
-        peak: excursions whose largest loss is at most this multiple of the value before are left out.
-
-    Returns:
-        [(first, last), ...]: updates first .. last - 1 belong to the excursion; last is T - 1 if it never returns.
-    """
-    found, at = [], 0
-    while at + 1 < len(loss):
-        if not loss[at + 1] > loss[at]:
-            at += 1
-            continue
-        back = np.flatnonzero(loss[at + 1 :] <= loss[at])
-        last = at + 1 + int(back[0]) if len(back) else len(loss) - 1
-        if loss[at : last + 1].max() > peak * loss[at]:
-            found.append((at, last))
-        at = last
-    return found
-
-
-def match(frame: pd.DataFrame) -> pd.DataFrame:
+def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     """Read Table 4.2 off every seed's run, with what its number has to be compared with.
 
     Returns:
         One row per seed: match (share of the rises whose batch had a super-critical rate), base (share of all steps
         with one), gain (their difference), recall (share of super-critical steps that raise the loss), large (match
-        among rises above 10 %), excursions (share of the excursions with a super-critical step), windows (the same
+        among the spikes), excursions (share of the excursions with a super-critical step), windows (the same
         share among all stretches of the run as long as its excursions), count_rises, count_large, count_excursions,
         steps, final (loss at the end over the initial one).
     """
@@ -64,8 +43,8 @@ def match(frame: pd.DataFrame) -> pd.DataFrame:
         loss = run["loss"].to_numpy()
         over = (run["rate"] > run["batch_critical"]).to_numpy()[:-1]
         change = np.diff(loss) / loss[:-1]
-        rise, large = change > 0, change > SPIKE
-        found = excursions(loss)
+        rise, large = change > 0, change > read.spike
+        found = excursions(loss, read.excursion)
         hit = [bool(over[first:last].any()) for first, last in found]
         rows.append(
             {
@@ -87,6 +66,14 @@ def match(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def match_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the means over seeds of several tables of `match`, a row for each."""
+    both = pd.concat([table.assign(run=name) for name, table in tables.items()])
+    shown = ["match", "base", "gain", "recall", "large", "excursions", "windows"]
+    shown += ["count_rises", "count_excursions", "steps"]
+    return both.groupby("run", sort=False)[shown].mean().reset_index()
+
+
 def _windows(over: np.ndarray, length: int) -> float:
     """Return the share of all stretches of `length` steps that hold a super-critical one."""
     return float(np.lib.stride_tricks.sliding_window_view(over, length).any(1).mean())
@@ -96,27 +83,30 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
-def around_spikes(frame: pd.DataFrame, draws: int = 2000) -> pd.DataFrame:
+def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     """Read what the kernel's norm does at spikes, and where in the spectrum these are.
 
     Returns:
-        One row per seed: spikes, drop (mean relative change of ||K|| over the 5 steps from a spike), drop_high (upper
+        One row per seed: spikes, drop (mean relative change of ||K|| over the window from a spike), drop_high (upper
         end of its 95 % bootstrap interval), elsewhere (the same mean over windows without a spike), each (share of
         the spikes after which ||K|| is lower), inside and outside (sums of d log ||K|| over excursions and over all
         other steps), top_1 and top_5 (mean share of a spike's rise in the leading directions, each counted at most
-        1), rest_rises (share of steps in which L_{>1} rises by more than 10 %), rest_strict (share in which it rises).
+        1), rest_rises (share of steps in which L_{>1} has a spike), rest_strict (share in which it rises).
+        Where a run diverged, ||K|| ends at infinity; the steps in which it did so have no split and are left out of
+        top_1 and top_5.
     """
     rows = []
     for seed, run in frame.groupby("seed"):
-        loss, norm = run["loss"].to_numpy(), run["norm"].to_numpy()
+        norm = run["norm"].fillna(math.inf) if diverged(run) else run["norm"]
+        loss, norm = run["loss"].to_numpy(), norm.to_numpy()
         change = np.diff(loss)
-        spike = change > SPIKE * loss[:-1]
+        spike = change > read.spike * loss[:-1]
         steps = np.flatnonzero(spike)
-        ahead = np.minimum(np.arange(len(change)) + WINDOW, len(norm) - 1)
+        ahead = np.minimum(np.arange(len(change)) + read.window, len(norm) - 1)
         moved = norm[ahead] / norm[:-1] - 1
-        calm = np.asarray([not spike[t : t + WINDOW].any() for t in range(len(spike))])
+        calm = np.asarray([not spike[t : t + read.window].any() for t in range(len(spike))])
         inside = np.zeros(len(change), bool)
-        for first, last in excursions(loss):
+        for first, last in excursions(loss, read.excursion):
             inside[first:last] = True
         log = np.diff(np.log(norm))
         rest = run["rest_1"].to_numpy()
@@ -124,61 +114,54 @@ def around_spikes(frame: pd.DataFrame, draws: int = 2000) -> pd.DataFrame:
             "seed": seed,
             "spikes": len(steps),
             "drop": _mean(moved[steps]),
-            "drop_high": _bootstrap_high(moved[steps], draws),
+            "drop_high": _high(moved[steps]),
             "elsewhere": _mean(moved[calm]),
             "each": _mean(moved[steps] < 0),
             "inside": float(log[inside].sum()),
             "outside": float(log[~inside].sum()),
-            "rest_rises": _mean(np.diff(rest) > SPIKE * rest[:-1]),
+            "rest_rises": _mean(np.diff(rest) > read.spike * rest[:-1]),
             "rest_strict": _mean(np.diff(rest) > 0),
         }
         for s in (1, 5):
             part = np.diff(run[f"lead_{s}"].to_numpy())[steps] / change[steps]
-            row[f"top_{s}"] = _mean(np.minimum(part, 1.0))
+            row[f"top_{s}"] = _mean(np.minimum(part[~np.isnan(part)], 1.0))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _bootstrap_high(values: np.ndarray, draws: int) -> float:
-    """Return the upper end of the 95 % bootstrap interval of the mean."""
-    if len(values) < 2:
-        return math.nan
-    picks = torch.randint(len(values), (draws, len(values)), generator=generator(0, "bootstrap")).numpy()
-    return float(np.quantile(values[picks].mean(1), 0.975))
+def _high(values: np.ndarray) -> float:
+    """Return the upper end of the mean's 95 % bootstrap interval; infinity if a value is infinite."""
+    if np.isinf(values).any():
+        return math.inf
+    return bootstrap(values).high if len(values) else math.nan
 
 
-def batch_thresholds(seed: int, size: SimpleNamespace, bias: str, count: int, dtype: torch.dtype) -> np.ndarray:
-    """Return b/||K_batch|| at the initial weights for `count` random batches of size.batch samples."""
-    model = tasks.network(size, bias).to(dtype)
-    model.reset(generator(seed, "init"))
-    X, _ = tasks.task(seed, size, dtype)
+def batch_thresholds(seed: int, size: Any, bias: str, count: int, dtype: torch.dtype) -> tuple[np.ndarray, float]:
+    """Return b/||K_batch|| at the initial weights for `count` random batches of size.batch samples, and n/||K||."""
+    model, X, _ = tasks.start(seed, size, bias, dtype)
     K = empirical_ntk(model, X).double()
     rng = generator(seed, "thresholds")
     picks = torch.stack([torch.randperm(len(X), generator=rng)[: size.batch] for _ in range(count)])
     blocks = K[picks[:, :, None], picks[:, None, :]]
-    return (size.batch / torch.linalg.eigvalsh(blocks)[:, -1]).numpy()
+    return (size.batch / torch.linalg.eigvalsh(blocks)[:, -1]).numpy(), critical_lr(K).item()
 
 
-def between(seeds: Sequence[int], size: SimpleNamespace, bias: str, dtype: torch.dtype) -> dict[int, float]:
+def between(size: Any, seeds: Sequence[int], bias: str, dtype: torch.dtype) -> dict[int, float]:
     """Return per seed a rate in the middle between the lowest and the median batch threshold, over eta_crit(w_0)."""
     found = {}
     for seed in seeds:
-        rates = batch_thresholds(seed, size, bias, 200, dtype)
-        middle = (rates.min() + np.median(rates)) / 2
-        found[seed] = float(middle / tasks.start_critical(seed, size, bias, dtype, "cpu"))
+        rates, whole = batch_thresholds(seed, size, bias, 200, dtype)
+        found[seed] = float((rates.min() + np.median(rates)) / 2 / whole)
     return found
 
 
-def hessian_against_kernel(
-    seeds: Sequence[int], size: SimpleNamespace, ratio: float, dtype: torch.dtype, device: Any, bias: str
-) -> pd.DataFrame:
+def hessian_against_kernel(size: Any, rates: Any, follow: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """Compare the batch's exact threshold 2/lambda_max(Hessian) with b/||K_batch|| along SGD (Figure C.1).
 
     Args:
-        seeds: one run each.
         size: attributes of `tasks.follow`, and every (steps between two looks).
-        ratio: of the rate to the critical one at the start.
-        dtype, device, bias: as in `tasks.follow`.
+        rates: as in `tasks.follow`.
+        follow: of `tasks.follower`.
 
     Returns:
         One row per seed and look: step, exact, kernel, gap (|kernel - exact| / exact).
@@ -194,40 +177,17 @@ def hessian_against_kernel(
         top = hessian_top_eig(state.model, X, y).value.double()
         return {"exact": 2 / top, "kernel": len(X) / norm}
 
-    frames = []
-    for seed in seeds:
-        X, y = (t.to(device) for t in tasks.task(seed, size, dtype))
-        run = fit(
-            tasks.network(size, bias),
-            X,
-            y,
-            lr=ratio * tasks.start_critical(seed, size, bias, dtype, device),
-            batch_size=size.batch,
-            steps=size.steps,
-            stop=Stop(diverged=tasks.DIVERGED),
-            probes={"exact": Probe(look, size.every)},
-            seeds=[seed],
-            dtype=dtype,
-            progress=False,
-            trace=size.steps >= tasks.TRACED,
-        )
-        frames.append(run.frame[["seed", "step", "exact", "kernel"]].dropna())
-    found = pd.concat(frames, ignore_index=True)
+    run = follow(size, rates, look=Probe(look, size.every), record=size.every)
+    found = run[["seed", "step", "exact", "kernel"]].dropna().reset_index(drop=True)
     found["gap"] = (found["kernel"] / found["exact"] - 1).abs()
     return found
 
 
-def cycle(low: float, high: float, period: int) -> Any:
-    """Return a schedule rule for `tasks.follow`: a triangular rate between two multiples of eta_crit(w_0)."""
-    return lambda start: Cyclical(low * start, high * start, period)
-
-
-def cycle_readings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `around_spikes` with a column rising: share of the spikes at a rate above the cycle's mean."""
-    found = around_spikes(frame)
-    shares = []
-    for _, run in frame.groupby("seed"):
+def at_high_rate(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """Return per seed the column rising: share of the spikes at a rate above the cycle's mean."""
+    rows = []
+    for seed, run in frame.groupby("seed"):
         loss, rate = run["loss"].to_numpy(), run["rate"].to_numpy()
-        spike = np.diff(loss) > SPIKE * loss[:-1]
-        shares.append(_mean(rate[:-1][spike] > (rate.min() + rate.max()) / 2))
-    return found.assign(rising=shares)
+        spike = np.diff(loss) > read.spike * loss[:-1]
+        rows.append({"seed": seed, "rising": _mean(rate[:-1][spike] > (rate.min() + rate.max()) / 2)})
+    return pd.DataFrame(rows)

@@ -1,10 +1,9 @@
-"""Networks, tasks and the kernel probe of the chapter on catapults: what its figures train, and what they look at."""
+"""Networks, tasks and runs of the chapter on catapults: what its figures train, and what they look at."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from traindyn import losses
-from traindyn.compute import generator
-from traindyn.errors import InputError, choose
+from traindyn.errors import choose
 from traindyn.learn import data, models
-from traindyn.learn.models.base import Network
-from traindyn.learn.train import Probe, Run, State, Stop, fit
-from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.spectrum import critical_lr
+from traindyn.learn.models import Network
+from traindyn.learn.train import Cyclical, Stop, fit
+from traindyn.measure import probes
+from traindyn.measure.spectrum import network_critical_lr, relative
 
 BIASES = {"none": False, "zero": "zero", "normal": "normal"}
 NET_NAMES = {
@@ -30,6 +27,7 @@ NET_NAMES = {
     "vit": "vision transformer of depth {depth}, {width} features",
     "myrtle": "Myrtle network of depth 5, {width} channels",
 }
+BATCHES = probes.coming_batch()  # a look for `follow` that asks only for the coming batch's critical rate
 SPACES = (1, 2, 5, 10)  # numbers of leading directions that are told apart
 DIVERGED = 1e6  # a training loss above this has diverged
 TRACED = 100  # runs of at least so many steps are worth recording as a graph first
@@ -45,7 +43,7 @@ NAMES = {
 
 @lru_cache(maxsize=32)
 def _images(name: str, classes: tuple[Any, ...], n: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return n images in float64 and their labels: -1 and 1 for two classes, one-hot for more."""
+    """Return n images in float64 and their labels: -1 and 1 for two classes, one-hot for more. Not to be changed."""
     many = len(classes) > 2
     found = data.load(
         name,
@@ -60,42 +58,36 @@ def _images(name: str, classes: tuple[Any, ...], n: int, side: int, seed: int) -
     return found.X_train, found.y_train
 
 
-def task(
-    seed: int, size: SimpleNamespace, dtype: torch.dtype = torch.float64, n: int | None = None
-) -> tuple[Tensor, Tensor]:
+def task(seed: int, size: Any, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Return the training set of one seed: inputs (n, ...) and targets.
 
     Args:
         seed: fixes which samples are drawn.
-        size: attributes data ("rank2" or an image set), n, dim (of rank2), classes, side; net decides whether images
-            are flattened.
+        size: attributes data ("rank2" or an image set), n; dim (of rank2), or classes and side; net decides whether
+            images are flattened.
         dtype: of inputs and targets.
-        n: samples, if others than `size.n`.
 
     Returns:
-        X (n, d) or (n, channels, h, w), and y (n,) or (n, k).
+        X (n, d) or (n, channels, h, w), and y (n,) or (n, k): the caller's own.
     """
-    n = size.n if n is None else n
     if size.data == "rank2":
-        X, y, _ = data.polynomial(2, n, size.dim, 0.1, seed, torch.float64)
-    else:
-        X, y = _images(size.data, tuple(size.classes), n, size.side, seed)
-        X = X.flatten(1) if size.net in ("fcn", "torch") else X
-    return X.to(dtype), y.to(dtype)
+        X, y, _ = data.polynomial(2, size.n, size.dim, 0.1, seed, torch.float64)
+        return X.to(dtype), y.to(dtype)
+    X, y = (t.clone() for t in _images(size.data, tuple(size.classes), size.n, size.side, seed))
+    return (X.flatten(1) if size.net in ("fcn", "torch") else X).to(dtype), y.to(dtype)
 
 
-def network(size: SimpleNamespace, bias: str = "none") -> Network:
+def network(size: Any, X: Tensor, y: Tensor, bias: str = "none") -> Network:
     """Return the network of an experiment, not yet drawn.
 
     Args:
-        size: attributes net (one of `NET_NAMES`), width, depth, and those of `task`.
+        size: attributes net (one of `NET_NAMES`) and width, and what that net asks for: depth, base.
+        X, y: a training set of `task`; only shapes matter.
         bias: of the hidden layers, in the NTK parameterisation: "none", "zero" or "normal".
     """
     choose("net", size.net, NET_NAMES)
     choose("bias", bias, BIASES)
-    X, y = task(0, size, n=4 if size.data == "rank2" else 2 * len(size.classes))
-    shape, out = tuple(X.shape[1:]), 1 if y.ndim == 1 else y.shape[1]
-    law = BIASES[bias]
+    shape, out, law = tuple(X.shape[1:]), 1 if y.ndim == 1 else y.shape[1], BIASES[bias]
     if size.net == "fcn":
         return models.FCN(shape[0], size.width, size.depth, out, bias=law)
     if size.net == "torch":
@@ -111,178 +103,112 @@ def network(size: SimpleNamespace, bias: str = "none") -> Network:
     return models.ViT(shape, out, size.depth, size.width, heads=4)
 
 
-def kernel_probe(every: int = 1, at: Sequence[int] | None = None, spaces: Sequence[int] = SPACES) -> Probe:
-    """Return a probe of the tangent kernel on the training set, the loss by eigenspace, and the coming batch's rate.
-
-    Columns: norm (||K||), critical (2 / (factor ||K||); n/||K|| for mse), second (lambda_2/lambda_1), within (number
-    of eigenvalues above lambda_1/6), super (number of eigendirections whose own critical rate lies below the coming
-    rate), lead_s and rest_s (both parts of the loss, from the s leading and from all other eigenvectors), defect
-    (|loss - lead_5 - rest_5| / loss), and for mini-batches batch_critical (of the coming batch). With k outputs kept
-    apart a space of s means the k s leading directions. A run that has diverged gives NaN.
-
-    Args:
-        every, at: as in `Probe`.
-        spaces: numbers of leading directions; those beyond the kernel's size are left out.
-    """
-
-    def fn(state: State) -> dict[str, Tensor]:
-        k = state.y[0].numel()
-        rows = len(state.y) * k
-        kept = [s for s in spaces if s * k < rows]
-        names = ["norm", "critical", "second", "within", "super", "defect"]
-        names += [f"{part}_{s}" for s in kept for part in ("lead", "rest")]
-        names += ["batch_critical"] * (state.batch is not None)
-        if not bool(state.loss <= DIVERGED):
-            return {name: torch.tensor(math.nan, dtype=torch.float64) for name in names}
-        with torch.no_grad():
-            K = empirical_ntk(state.model, state.X, outputs="full").double()
-            values, vectors = torch.linalg.eigh(K)
-            residual = (state.predict(state.X) - state.y).double()
-            factor = losses.residual_factor(state.loss_name, len(state.y), k)
-            shares = factor / 2 * (vectors.T @ residual.flatten()).square()
-            loss = factor / 2 * residual.square().sum()
-            found = {"norm": values[-1], "critical": 2 / (factor * values[-1]), "second": values[-2] / values[-1]}
-            found["within"] = (values > values[-1] / 6).sum().double()
-            found["super"] = (factor * values * state.lr > 2).sum().double()
-            for s in kept:
-                found[f"lead_{s}"], found[f"rest_{s}"] = shares[-s * k :].sum(), shares[: -s * k].sum()
-            found["defect"] = (loss - found[f"lead_{kept[-1]}"] - found[f"rest_{kept[-1]}"]).abs() / loss
-            if state.batch is not None:
-                block = K.view(len(state.y), k, len(state.y), k)[state.batch][:, :, state.batch]
-                size = len(state.batch) * k
-                found["batch_critical"] = critical_lr(
-                    block.reshape(size, size), n=len(state.batch), loss=state.loss_name
-                )
-        return found
-
-    return Probe(fn, every, at)
-
-
-def batch_probe() -> Probe:
-    """Return a probe of the coming batch's critical rate alone: batch_critical, far cheaper than `kernel_probe`."""
-
-    def fn(state: State) -> dict[str, Tensor]:
-        X = state.X[state.batch]
-        return {"batch_critical": len(X) / top_norm(state.model, X).double()}
-
-    return Probe(fn)
-
-
-def top_norm(model: torch.nn.Module, X: Tensor) -> Tensor:
-    """Return ||K|| on X, a 0-dimensional tensor; NaN where training has diverged, so that a schedule can go on."""
-    with torch.no_grad():
-        if not model(X).isfinite().all():
-            return torch.tensor(math.nan).to(X)
-        try:
-            return torch.linalg.eigvalsh(empirical_ntk(model, X))[-1]
-        except InputError:  # finite outputs, but a kernel that overflows
-            return torch.tensor(math.nan).to(X)
-
-
-def start_critical(seed: int, size: SimpleNamespace, bias: str, dtype: torch.dtype, device: Any) -> float:
-    """Return the critical rate of full-batch descent at the initial weights that `follow` starts from."""
-    model = network(size, bias).to(dtype)
-    model.reset(generator(seed, "init"))
+def start(seed: int, size: Any, bias: str, dtype: torch.dtype) -> tuple[Network, Tensor, Tensor]:
+    """Return network and training set of one seed as `follow` starts from them, on the CPU."""
     X, y = task(seed, size, dtype)
-    K = empirical_ntk(model.to(device), X.to(device), outputs="full")
-    return critical_lr(K, n=len(X), loss="mse" if y.ndim == 1 else "mse_entries").item()
+    return models.drawn(network(size, X, y, bias), seed, dtype), X, y
 
 
-def over_scalar(seeds: Sequence[int], size: SimpleNamespace, bias: str, dtype: torch.dtype) -> pd.Series:
+def over_scalar(seeds: Sequence[int], size: Any, bias: str, dtype: torch.dtype) -> pd.Series:
     """Return kn/||K_kn|| over k n/||K|| at the start: of k outputs, and of one output on the same images.
 
     Args:
         seeds: one pair of fully connected networks each.
         size: attributes of `task` (with k classes) and `network`.
         bias, dtype: as in `follow`.
+
+    Returns:
+        Series over the seeds.
     """
-    found = []
+    found = {}
     for seed in seeds:
-        X, y = task(seed, size, dtype)
-        model = models.FCN(X[0].numel(), size.width, size.depth, bias=BIASES[bias]).to(dtype)
-        model.reset(generator(seed, "init"))
-        one = critical_lr(empirical_ntk(model, X)).item()
-        found.append(start_critical(seed, size, bias, dtype, "cpu") / (y.shape[1] * one))
+        many, X, y = start(seed, size, bias, dtype)
+        one = network_critical_lr(
+            models.drawn(models.FCN(X.shape[1], size.width, size.depth, bias=BIASES[bias]), seed, dtype), X
+        )
+        found[seed] = (network_critical_lr(many, X, loss="mse_entries") / (y.shape[1] * one)).item()
     return pd.Series(found)
 
 
 def follow(
+    size: Any,
+    rates: float | Sequence[tuple[int, float]] | Mapping[int, float] | Cyclical,
+    *,
     seeds: Sequence[int],
-    size: SimpleNamespace,
-    phases: Sequence[tuple[int, float]],
     dtype: torch.dtype,
     device: Any = "cpu",
     bias: str = "none",
     every: int = 1,
-    stop: Stop | None = None,
-    rule: Callable[[float], Any] | None = None,
-    look: Probe | None = None,
+    until: float | None = None,
+    look: Any = None,
+    record: int = 1,
 ) -> pd.DataFrame:
-    """Train once per seed with rates that are multiples of the critical rate at that seed's start.
+    """Train once per seed at rates that are multiples of the critical rate at that seed's start.
 
     Args:
-        seeds: one run each; a seed fixes data, initial weights and the order of batches.
         size: attributes of `task` and `network`, and steps, batch (0: full batch).
-        phases: [(step, ratio), ...], the first at step 0: from there on the rate is ratio * eta_crit(w_0).
+        rates: a multiple of eta_crit(w_0); [(step, multiple), ...], the first at step 0, each from its step on; {seed:
+            multiple}; or `Cyclical` between two `relative` rates.
+        seeds: one run each; a seed fixes data, initial weights and the order of batches.
         dtype, device: of the training.
         bias: as in `network`.
         every: steps between two looks at the kernel; 0: at the start and the end only.
-        stop: when to end early; divergence beyond `DIVERGED` if None. Never a loss before the last change of the rate.
-        rule: eta_crit(w_0) -> schedule of `fit`, in place of `phases` beyond the first.
-        look: what is recorded beside the loss, in place of `kernel_probe`.
+        until: training loss at which to stop; None: only at divergence, a loss beyond `DIVERGED`.
+        look: what is recorded beside the loss, in place of `measure.probes.kernel`.
+        record: steps between two losses on the whole training set. Rises are counted step by step, so 1.
 
     Returns:
-        One row per seed and recorded step: the columns of `Run.frame` and of the probe, start (eta_crit at w_0), ratio
-        (rate / start) and outcome.
+        One row per seed and recorded step: the columns of `Run.frame` and of `measure.probes.kernel`, start (eta_crit
+        at w_0), ratio (rate / start) and outcome.
     """
-    frames = []
-    for seed in seeds:
-        start = start_critical(seed, size, bias, dtype, device)
-        X, y = task(seed, size, dtype)
-        later = [(step, ratio * start) for step, ratio in phases[1:]] or None
-        run: Run = fit(
-            network(size, bias),
-            X.to(device),
-            y.to(device),
-            loss="mse" if y.ndim == 1 else "mse_entries",
-            lr=phases[0][1] * start,
-            schedule=rule(start) if rule else later,
-            batch_size=size.batch or None,
-            steps=size.steps,
-            stop=stop or Stop(diverged=DIVERGED),
-            probes={"kernel": look or kernel_probe(every, [0])},
-            record=1,  # rises of the loss are counted step by step, whether or not the kernel is looked at
-            seeds=[seed],
-            dtype=dtype,
-            progress=False,
-            trace=size.steps >= TRACED,
-        )
-        frame = run.frame.assign(start=start, outcome=run.summary["outcome"].iloc[0])
-        frame["ratio"] = frame["rate"] / start
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    X, y = task(seeds[0], size, dtype)
+    first, schedule = _plan(rates)
+    run = fit(
+        network(size, X, y, bias),
+        lambda seed: task(seed, size, dtype),
+        loss="mse" if y.ndim == 1 else "mse_entries",
+        lr=first,
+        schedule=schedule,
+        batch_size=size.batch or None,
+        steps=size.steps,
+        stop=Stop(loss=until, diverged=DIVERGED),
+        probes={"kernel": look or probes.kernel(SPACES, every, [0], diverged=DIVERGED)},
+        record=record,
+        seeds=list(seeds),
+        dtype=dtype,
+        device=device,
+        progress=False,
+        trace=size.steps >= TRACED,
+    )
+    frame = run.frame.merge(run.summary[["run", "outcome"]], on="run")
+    frame = frame.rename(columns={"reference": "start"})
+    frame["ratio"] = frame["rate"] / frame["start"]
+    return frame
 
 
-def rises(values: pd.Series) -> float:
-    """Return the total upward variation of a curve: the sum of its positive increments."""
-    return float(values.dropna().diff().clip(lower=0).sum())
+def _plan(rates: Any) -> tuple[Any, Any]:
+    """Return what `fit` calls lr and schedule."""
+    if isinstance(rates, Cyclical):
+        return rates.low, rates
+    if isinstance(rates, Mapping):
+        return {seed: relative(ratio) for seed, ratio in rates.items()}, None
+    if isinstance(rates, int | float):
+        return relative(rates), None
+    (_, first), *later = rates
+    return relative(first), [(step, relative(ratio)) for step, ratio in later] or None
 
 
-def stand_in(size: SimpleNamespace, printed: str) -> str | None:
-    """Return what stands in for the source's data set and network size, or None if nothing does.
-
-    Args:
-        size: of the run.
-        printed: the source's data set and network, in words; empty if the run is at the source's own setting.
-    """
-    if not printed:
-        return None
-    side = f" at {size.side}x{size.side}" if size.data != "rank2" else ""
-    width = f", width {size.width}" if hasattr(size, "width") else ""
-    return f"{NAMES.get(size.data, size.data)}{side}, {size.n} samples{width}, in place of {printed}"
+def cycle(low: float, high: float, period: int) -> Cyclical:
+    """Return rates for `follow`: triangular between two multiples of eta_crit(w_0)."""
+    return Cyclical(relative(low), relative(high), period)
 
 
-def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
+def follower(seeds: Sequence[int], dtype: torch.dtype, device: Any, bias: str) -> Callable[..., pd.DataFrame]:
+    """Return `follow` with seeds, precision, device and bias law filled in; each can still be named otherwise."""
+    return partial(follow, seeds=seeds, dtype=dtype, device=device, bias=bias)
+
+
+def about(frame: pd.DataFrame, size: Any) -> str:
     """Say for a caption what was trained: data, network, samples, batch, rates absolute and relative, seeds."""
     first = frame[frame["step"] == 0]
     rate, start = first["rate"], first["start"]
@@ -301,3 +227,8 @@ def about(frame: pd.DataFrame, size: SimpleNamespace) -> str:
         f"seeds {frame['seed'].min()} to {frame['seed'].max()}"
         f"{', of which diverged: ' + ', '.join(map(str, gone)) if gone else ''}."
     )
+
+
+def variant(size: Any, **changes: Any) -> SimpleNamespace:
+    """Return sizes with some of them changed or added."""
+    return SimpleNamespace(**{**vars(size), **changes})

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from traindyn.compute import generator, normal
-from traindyn.learn.models import FCN
+from traindyn.learn.models import FCN, drawn
 from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.spectrum import hessian_top_eig, split_loss, top_eigs
 
 
-def splitting(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def splitting(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Check Eq. 4.2 and the structured kernel on small networks with and without biases, in float64.
 
     Args:
@@ -37,8 +35,7 @@ def splitting(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         X, y = normal([seed], "data", size.n, size.dim)[0], normal([seed], "labels", size.n)[0]
         row = {"seed": seed, "defect": 0.0, "kernel": 0.0, "dropped": math.inf, "ascending": 0.0}
         for bias in (False, "normal"):
-            model = FCN(size.dim, size.width, size.depth, bias=bias, output_bias=bias).double()
-            model.reset(generator(seed, "init"))
+            model = drawn(FCN(size.dim, size.width, size.depth, bias=bias, output_bias=bias), seed, torch.float64)
             K = empirical_ntk(model, X, method="structured")
             direct = empirical_ntk(model, X, method="jacobian")
             residual = (model(X) - y).detach()
@@ -58,7 +55,7 @@ def splitting(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def descent_lemma(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def descent_lemma(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Check the descent lemma on a linear model f = Z w, where beta = 2 lambda_max(Z Z^T)/n.
 
     Args:
@@ -100,7 +97,7 @@ def descent_lemma(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def critical_gap(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+def critical_gap(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     """Compare 2/lambda_max(Hessian) with n/||K|| at the start of two- and three-layer ReLU networks.
 
     Args:
@@ -115,8 +112,7 @@ def critical_gap(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         for width in widths:
             for seed in seeds:
                 X, y = normal([seed], "data", size.n, size.dim)[0], normal([seed], "labels", size.n)[0]
-                model = FCN(size.dim, width, depth).double()
-                model.reset(generator(seed, "init"))
+                model = drawn(FCN(size.dim, width, depth), seed, torch.float64)
                 exact = 2 / hessian_top_eig(model, X, y, tol=1e-5, seed=seed).value
                 kernel = size.n / torch.linalg.eigvalsh(empirical_ntk(model, X))[-1]
                 rows.append(
@@ -129,12 +125,6 @@ def critical_gap(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def slope(table: pd.DataFrame, y: str) -> float:
-    """Return the least-squares slope of log mean(y) against log width."""
-    means = table.groupby("width")[y].mean()
-    return float(np.polyfit(np.log(means.index), np.log(means), 1)[0])
 
 
 def printed_convolution(a: Tensor, W: Tensor) -> Tensor:
@@ -185,8 +175,7 @@ def layer_sums(seeds: Sequence[int]) -> dict[str, Any]:
         exact = F.conv2d(a[None], W.permute(3, 2, 0, 1), padding=1)[0] * scale
         printed.append((printed_convolution(a, W) * scale - exact).abs().max().item())
         corrected.append((corrected_convolution(a, W) * scale - exact).abs().max().item())
-        model = FCN(6, 400, 2, bias="normal").double()
-        model.reset(generator(seed, "init"))
+        model = drawn(FCN(6, 400, 2, bias="normal"), seed, torch.float64)
         first = model.layers[0]
         x = a[0, :1]
         by_hand = torch.relu(x @ first.weight.T / math.sqrt(6) + first.bias)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import torch
 
-from traindyn.compute import generator
+from traindyn.compute import normal
 from traindyn.learn import data
 from traindyn.learn.models import FCN
-from traindyn.learn.train import Run, State, Stop, fit, loss_on
-from traindyn.studies.catapults.tasks import DIVERGED, TRACED, top_norm
+from traindyn.learn.train import Probe, Run, State, Stop, fit
+from traindyn.measure.spectrum import relative, top_norm
+from traindyn.studies.catapults.tasks import DIVERGED, TRACED
 
 
 def watcher(
@@ -42,84 +42,80 @@ def watcher(
     return rate
 
 
-def _task(seed: int, size: SimpleNamespace, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+def _sets(seed: int, size: Any, dtype: torch.dtype, device: Any) -> list[torch.Tensor]:
     """Return training inputs and targets, and a test set."""
     if size.data == "rank2":
-        X, y, f = data.polynomial(2, size.n, size.dim, 0.1, seed, dtype)
-        Z = torch.randn(size.n_test, size.dim, generator=generator(seed, "test"), dtype=torch.float64).to(dtype)
-        return X, y, Z, f(Z)
-    found = data.load(
-        size.data,
-        classes=list(size.classes),
-        n_train=size.n,
-        n_test=size.n_test,
-        seed=seed,
-        labels="pm1",
-        size=size.side,
-        flatten=True,
-        dtype=dtype,
-    )
-    return found.X_train, found.y_train, found.X_test, found.y_test
+        X, y, f = data.polynomial(2, size.n, size.dim, 0.1, seed, torch.float64)
+        Z = normal([seed], "test", size.n_test, size.dim)[0]
+        found = (X, y, Z, f(Z))
+    else:
+        images = data.load(
+            size.data,
+            classes=list(size.classes),
+            n_train=size.n,
+            n_test=size.n_test,
+            seed=seed,
+            labels="pm1",
+            size=size.side,
+            flatten=True,
+            dtype=torch.float64,
+        )
+        found = (images.X_train, images.y_train, images.X_test, images.y_test)
+    return [part.to(dtype=dtype, device=device) for part in found]
 
 
-def compare(seeds: Sequence[int], size: SimpleNamespace, dtype: torch.dtype, device: Any) -> pd.DataFrame:
+def compare(size: Any, seeds: Sequence[int], dtype: torch.dtype, device: Any) -> pd.DataFrame:
     """Train by SGD at several constant rates and by the watcher, with the same batches and number of updates.
 
     Args:
+        size: attributes data, classes and side or dim, n, n_test, width, depth, batch, steps, ratios (constant rates
+            over the critical rate at the start), subset, every, above, below, period.
         seeds: one comparison each.
-        size: attributes data, classes, side, dim, n, n_test, width, depth, batch, steps, ratios (constant rates over
-            the critical rate at the start), subset, every, above, below, period.
         dtype, device: of the training.
 
     Returns:
         One row per seed and optimiser: method ("constant" or "watcher"), ratio, test (test loss at the end; NaN if it
-        diverged), train, norm (||K|| at the end over the start, on the subset), outcome, milliseconds per step.
+        diverged), train, norm (||K|| at the end over the start, on the subset), outcome.
     """
-    rows = []
-    for seed in seeds:
-        X, y, Z, z = (t.to(device) for t in _task(seed, size, dtype))
-        model = FCN(X.shape[1], size.width, size.depth)
-        model.to(dtype).reset(generator(seed, "init"))
-        few = min(size.subset, len(X))
-        norm, small = (top_norm(model.to(device), part).item() for part in (X, X[:few]))
-        common = {
-            "batch_size": size.batch,
-            "steps": size.steps,
-            "record": [0],
-            "seeds": [seed],
-            "stop": Stop(diverged=DIVERGED),
-            "probes": {"test": loss_on(Z, z, every=0)},
-            "dtype": dtype,
-            "progress": False,
-            "trace": size.steps >= TRACED,
-        }
-        rates = [ratio * len(X) / norm for ratio in size.ratios]
-        watch = watcher(size.subset, size.every, size.above, size.below, size.period, int(0.8 * size.steps))
-        runs: list[tuple[str, Run, list[float]]] = [
-            ("constant", fit(FCN(X.shape[1], size.width, size.depth), X, y, lr=rates, **common), list(size.ratios)),
-            (
-                "watcher",
-                fit(FCN(X.shape[1], size.width, size.depth), X, y, lr=rates[0], schedule=watch, **common),
-                [math.nan],
-            ),
-        ]
-        for method, run, ratios in runs:
-            for index, ratio in enumerate(ratios):
-                row, last = run.summary.iloc[index], run.frame[run.frame["run"] == index].iloc[-1]
-                done = row["outcome"] != "diverged"
-                rows.append(
-                    {
-                        "seed": seed,
-                        "method": method,
-                        "ratio": ratio,
-                        "test": last["test_loss"] if done else math.nan,
-                        "train": last["loss"] if done else math.nan,
-                        "norm": top_norm(run.models[index], X[:few]).item() / small if done else math.nan,
-                        "outcome": row["outcome"],
-                        "milliseconds": 1e3 * row["wall"] / size.steps,
-                    }
-                )
-    return pd.DataFrame(rows)
+    sets = {seed: _sets(seed, size, dtype, device) for seed in seeds}
+    few = {seed: X[: size.subset] for seed, (X, *_) in sets.items()}
+    first = sets[seeds[0]][0]
+
+    def test_loss(state: State) -> dict[str, torch.Tensor]:
+        Z, z = sets[state.seed][2:]
+        with torch.no_grad():
+            return {"test": (state.predict(Z) - z).square().mean(), "top": top_norm(state.model, few[state.seed])}
+
+    def train(lr: Any, schedule: Any = None) -> Run:
+        return fit(
+            FCN(first.shape[1], size.width, size.depth),
+            lambda seed: tuple(sets[seed][:2]),
+            lr=lr,
+            schedule=schedule,
+            batch_size=size.batch,
+            steps=size.steps,
+            record=[0],
+            seeds=list(seeds),
+            stop=Stop(diverged=DIVERGED),
+            probes={"test": Probe(test_loss, every=0, at=[0])},
+            dtype=dtype,
+            device=device,
+            progress=False,
+            trace=size.steps >= TRACED,
+        )
+
+    watch = watcher(size.subset, size.every, size.above, size.below, size.period, int(0.8 * size.steps))
+    rates = [relative(ratio) for ratio in size.ratios]
+    tables = {"constant": _ends(train(rates)), "watcher": _ends(train(rates[0], watch)).assign(ratio=math.nan)}
+    return pd.concat([table.assign(method=method) for method, table in tables.items()], ignore_index=True)
+
+
+def _ends(run: Run) -> pd.DataFrame:
+    """Return how every run of `compare` ended; numbers of one that diverged are NaN."""
+    first, last = (run.frame.groupby("run")[["loss", "test", "top"]].nth(at).reset_index(drop=True) for at in (0, -1))
+    found = run.summary[["seed", "lr_ratio", "outcome"]].rename(columns={"lr_ratio": "ratio"})
+    numbers = pd.DataFrame({"test": last["test"], "train": last["loss"], "norm": last["top"] / first["top"]})
+    return found.join(numbers.where(found["outcome"] != "diverged"))
 
 
 def verdict(table: pd.DataFrame) -> dict[str, Any]:
