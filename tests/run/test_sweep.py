@@ -112,6 +112,17 @@ def frame_of(book, name="*") -> pd.DataFrame:
     return pd.read_parquet(path).drop(columns=["seconds", "memory_mb", "key"])
 
 
+def begin(*words: str) -> subprocess.Popen[str]:
+    """Start a sweep in a process of its own; a shell that runs tests in the background has them ignore interrupts."""
+    return subprocess.Popen(
+        command(*words),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "traindyn.run.cli", "sweep", "bare", "--preset", "smoke", *words]
 
@@ -137,10 +148,10 @@ def test_one_bad_point_does_not_stop_the_others(book, capfd):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not hasattr(signal, "SIGTERM") or sys.platform == "win32", reason="sends Unix signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="sends Unix signals")
 def test_a_sweep_that_was_interrupted_and_resumed_equals_an_undisturbed_one(book, tmp_path):
     words = ("-p", "seed=100:140", "--workers", "2")
-    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = begin(*words)
     for line in process.stderr:
         if line.startswith("[7/40]"):
             break
@@ -166,14 +177,13 @@ def test_a_sweep_that_was_interrupted_and_resumed_equals_an_undisturbed_one(book
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="sends Unix signals")
 def test_kernels_die_with_their_worker_and_its_point_alone_is_lost(book):
-    process = subprocess.Popen(
-        command("-p", "seed=4,7,8", "--workers", "1"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = begin("-p", "seed=4,7,8", "--workers", "1")
     end, kernel = time.monotonic() + 90, None
     while kernel is None and time.monotonic() < end:
         below = psutil.Process(process.pid).children(recursive=True)
         kernel = next((child for child in below if "ipykernel_launcher" in " ".join(child.cmdline())), None)
         time.sleep(0.2)
+    assert kernel is not None, "no kernel was started"
     worker = kernel.parent()
     assert worker.pid != process.pid
     time.sleep(2)
