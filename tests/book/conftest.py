@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,17 @@ def site_pages() -> list[str]:
     return sorted(str(path) for path in found if str(path) not in GENERATED and not path.name.startswith("prf-"))
 
 
-def missing(what: str) -> None:
+def _missing(what: str) -> None:
     """Skip with one visible line, or fail where the browser tests are required."""
     if os.environ.get("TRAINDYN_REQUIRE_BROWSER"):
         pytest.fail(f"{what}, and TRAINDYN_REQUIRE_BROWSER is set")
     pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """What to call where something that a test needs is not there."""
+    return _missing
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,5 +43,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def site() -> Path:
     """The folder of the built pages."""
     if not site_pages():
-        missing(f"no pages in {SITE}: build them with `traindyn book --preset smoke`")
+        _missing(f"no pages in {SITE}: build them with `traindyn book --preset smoke`")
     return SITE

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import missing
-
 PHONE = {"width": 390, "height": 800}
 DESK = {"width": 1280, "height": 900}
 
@@ -56,7 +54,7 @@ CONTRAST = """() => {
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
+def browser(missing) -> Iterator:
     """Debian's chromium, driven by playwright."""
     from playwright.sync_api import sync_playwright
 

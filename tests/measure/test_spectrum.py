@@ -245,3 +245,13 @@ def test_curvlinops_and_arpack_find_the_same_value_with_several_times_the_produc
 def test_mistakes_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_kernel_of_single_precision_may_be_read_in_double():
+    X = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
+    model = FCN(30, 200, 4, generator=torch.Generator().manual_seed(1))
+    K = empirical_ntk(model, X)
+    K[3, 5] += 1e-6 * K.max()  # rounding of sums in another order
+    assert critical_lr(K.double()) == pytest.approx(float(critical_lr(K)), rel=1e-4)
+    with pytest.raises(InputError, match="not symmetric"):
+        critical_lr(torch.triu(K).double())

@@ -14,6 +14,7 @@ from traindyn.compute import generator
 from traindyn.errors import InputError
 from traindyn.learn.models import FCN, ResNet
 from traindyn.learn.models.taylor import NQM, TaylorModel, linearize, quadratize
+from traindyn.learn.train import fit
 
 
 def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -349,3 +350,14 @@ def test_fused_attention_is_expanded(expand):
     model = Written(lambda s, x: s.o(s.a(x, x, x, need_weights=False)[0].mean(1)), a=a, o=nn.Linear(4, 2)).double()
     X = torch.randn(3, 5, 4, dtype=torch.float64)
     torch.testing.assert_close(expand(model)(X), model(X))
+
+
+def test_a_wrong_expansion_is_found_before_many_are_trained_together():
+    X = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(6, 4, dtype=torch.float64)
+
+    def wrong(seed):
+        return quadratize(Written(lambda s, x: torch.linalg.solve(s.w + 4 * EYE, x.T).T, w=square(seed)))
+
+    with pytest.raises(InputError, match="forward mode are wrong"):
+        fit(wrong, X, y, lr=0.01, steps=2, seeds=[0, 1, 2], progress=False)

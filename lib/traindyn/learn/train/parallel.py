@@ -70,7 +70,7 @@ class Job:
 
     def loop(self, specs: list[Spec]) -> Loop:
         """Return the loop that trains these runs together: the first of them, and those after it that are alike."""
-        models = [self.build(specs[0].index)]
+        models = [self.first(specs[0].index)]
         for spec in specs[1:]:
             network = self.build(spec.index)
             if not alike(models[0], network):
@@ -88,6 +88,13 @@ class Job:
         recorder = Recorder(len(specs), self.probes, self.steps, feed.full_batch, self.record, epoch)
         plans, seeds = [spec.plan for spec in specs], [spec.seed for spec in specs]
         return Loop(stack, feed, plans, seeds, self.rule, self.stop, recorder, self.steps)
+
+    def first(self, index: int) -> nn.Module:
+        """Return the first network of some that train together; a Taylor model proves itself before that."""
+        network = self.build(index)
+        if hasattr(network, "prove"):
+            network.prove(torch.as_tensor(self.source.of(index)[0])[:3])
+        return network
 
     def note(self, why: str) -> None:
         """Keep why runs that were to train together do not."""
@@ -119,7 +126,7 @@ def size(job: Job, specs: list[Spec], most: int | None = None) -> int:
     """
     if len(specs) == 1 or most == 1:
         return 1
-    first, last = (job.build(specs[at].index) for at in (0, -1))
+    first, last = job.first(specs[0].index), job.build(specs[-1].index)
     feed = job.feed(specs[:1])
     feed.prepare(0, 1)
     X, y, shared = feed.batch(0)
