@@ -107,7 +107,7 @@ def in_one_process(monkeypatch) -> None:
     from traindyn.run import sweep, tasks
 
     monkeypatch.setattr(cluster, "memory_share", lambda workers: 2**33)
-    monkeypatch.setattr(sweep, "_executed", lambda waiting, workers, fail_fast: map(tasks.perform, waiting))
+    monkeypatch.setattr(sweep, "_executed", lambda waiting, workers, fail_fast: (tasks.perform(one) for one in waiting))
 
 
 def test_seeds_are_archived_and_shown_with_the_verdicts(book, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,8 @@ def run(
                 tasks.record(task, results[task.point])
         progress = tqdm(total=len(waiting), unit="run", disable=not bar, dynamic_ncols=True, desc=plan.grid.chapter)
         try:
-            with progress:
-                for result in _executed(waiting, workers, fail_fast):
+            with progress, closing(_executed(waiting, workers, fail_fast)) as arriving:
+                for result in arriving:
                     results[result.point] = result
                     failures = sum(one.status != DONE for one in results.values())
                     progress.update()
