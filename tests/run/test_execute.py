@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from traindyn import parameters
 from traindyn.report import provenance
-from traindyn.run import cli, execute, keys
+from traindyn.run import cli, execute, keys, notebook
 
 WAIT = "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(600)"
 
@@ -269,6 +269,27 @@ def test_a_kernel_that_dies_is_told_as_that(bare_book, capsys):
     assert run(book) == 1
     assert "the kernel died" in capsys.readouterr().err
     assert not (book / "_build" / "runs" / "bare" / "smoke").exists()
+
+
+def test_a_kernel_that_does_not_come_up_is_started_again(bare_book, capsys, monkeypatch):
+    """Two kernels of one machine may draw the same port; no cell has run by then."""
+    book, execute_notebook, tries = bare_book("print(1)"), notebook.papermill.execute_notebook, []
+
+    def flaky(*words, **options):
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return execute_notebook(*words, **options)
+
+    monkeypatch.setattr(notebook.papermill, "execute_notebook", flaky)
+    assert run(book) == 0 and len(tries) == 3
+    monkeypatch.setattr(notebook.papermill, "execute_notebook", lambda *words, **options: flaky_forever())
+    assert run(book, "--force") == 1
+    assert "the kernel died" in capsys.readouterr().err
+
+
+def flaky_forever():
+    raise RuntimeError("Kernel died before replying to kernel_info")
 
 
 def test_a_notebook_without_verdicts_is_not_a_run(bare_book, capsys):

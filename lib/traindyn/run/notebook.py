@@ -29,6 +29,7 @@ THREADS = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+STARTS = 3  # how often a kernel is started until it comes up
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -181,15 +182,8 @@ def run_notebook(
     watch = Watch(how.seconds, how.memory)
     try:
         with environment(kernel_environment(files.project_root())), noise.open("wb") as errors, watch:
-            book = papermill.execute_notebook(
-                book,
-                str(target),
-                cwd=str(part),
-                kernel_name="python3",
-                progress_bar=bar,
-                report_mode=how.report_mode,
-                kernel_manager_class=_manager(errors, watch, how.kernel),
-            )
+            options = {"cwd": str(part), "progress_bar": bar, "report_mode": how.report_mode}
+            book = _executed(book, target, watch, options, _manager(errors, watch, how.kernel))
     except PapermillExecutionError as error:
         said = _ANSI.sub("", "\n".join(error.traceback))
         number = (error.exec_count or 1) - 1  # the cell that sets `_run` is not the reader's
@@ -216,6 +210,22 @@ def run_notebook(
     target.unlink(missing_ok=True)
     noise.unlink(missing_ok=True)
     return cleaned(book)
+
+
+def _executed(
+    book: nbformat.NotebookNode, target: Path, watch: Watch, options: dict[str, Any], manager: type[AsyncKernelManager]
+) -> nbformat.NotebookNode:
+    """Execute a notebook; a kernel that does not come up is tried again, since two may have drawn the same port."""
+    for left in reversed(range(STARTS)):
+        try:
+            return papermill.execute_notebook(
+                book, str(target), kernel_name="python3", kernel_manager_class=manager, **options
+            )
+        except RuntimeError as error:
+            started = type(error) is not RuntimeError  # nbclient has a kind of its own for one that dies later
+            if started or watch.ended or not left:
+                raise
+    raise AssertionError
 
 
 def cleaned(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
