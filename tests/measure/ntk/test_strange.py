@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from traindyn import forward_pass
 from traindyn.errors import InputError
 from traindyn.measure.ntk import empirical_ntk
+from traindyn.measure.ntk.plan import plan_for
 
 D = torch.float64
 
@@ -166,6 +167,16 @@ def test_ordinary_networks_are_proved_once_and_strange_ones_always(monkeypatch):
     for _ in range(3):
         empirical_ntk(model, X)
     assert len(calls) >= 3
+
+
+def test_a_frozen_layer_does_not_make_a_network_strange():
+    model = nn.Sequential(linear(4, 5), nn.ReLU(), nn.Linear(5, 1, bias=False)).double()
+    model[2].weight.requires_grad_(False)
+    X = randn(6, 4)
+    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert plan_for(model, X, wanted).steady
+    hidden = Written(lambda s, x: s.a(x) + x.detach().flip(0).flip(0) @ s.b, a=linear(4, 2), b=(4, 2))
+    assert not plan_for(hidden, X, dict(hidden.named_parameters())).steady
 
 
 def test_a_plan_that_is_wrong_is_found(monkeypatch):

@@ -120,12 +120,28 @@ def _entries(
     return list(entries.values()), uncovered, [index for index, sees_data in enumerate(dynamic) if sees_data]
 
 
-def _is_steady(graph: Trace, seeing: list[int], lookups: set[int]) -> bool:
+# where a product keeps the factor that has no history
+_FACTORS = {"MmBackward0": ("_saved_self", "_saved_mat2"), "BmmBackward0": ("_saved_self", "_saved_mat2")}
+
+
+def _is_frozen(graph: Trace, index: int, held: set[int]) -> bool:
+    """Whether the factor of a product that the graph does not follow is a frozen weight or a buffer of the model."""
+    node, below = graph.nodes[index], graph.children[index]
+    kept = [name for name, child in zip(_FACTORS.get(node.name(), ()), below, strict=False) if child is None]
+    return len(kept) == 1 and getattr(node, kept[0]).untyped_storage().data_ptr() in held
+
+
+def _is_steady(graph: Trace, seeing: list[int], lookups: set[int], model: nn.Module) -> bool:
     """Whether all operations that see the data are known to treat samples alike, and nothing came by a hidden way."""
+    held = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
     operations = [index for index in seeing if not hasattr(graph.nodes[index], "variable")]
     return all(
         graph.nodes[index].name() in STEADY
-        and (index in lookups or not _is_source(graph.nodes[index].name(), graph.children[index]))
+        and (
+            index in lookups
+            or not _is_source(graph.nodes[index].name(), graph.children[index])
+            or _is_frozen(graph, index, held)
+        )
         for index in operations
     )
 
@@ -206,7 +222,7 @@ def make_plan(model: nn.Module, X: Tensor, wanted: dict[str, Tensor], count: int
         uncovered,
         out.shape[1],
         2 * numbers * out.element_size() // count,
-        _is_steady(graph, seeing, lookups),
+        _is_steady(graph, seeing, lookups, model),
         tuple(lookups),
     )
 
