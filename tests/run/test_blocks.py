@@ -104,10 +104,10 @@ def test_a_pool_keeps_its_numbers(book):
 
 def in_one_process(monkeypatch) -> None:
     """Execute points here and now: what a cluster does is tested elsewhere."""
-    from traindyn.run import sweep, tasks
+    from traindyn.run import dispatch, tasks
 
     monkeypatch.setattr(cluster, "memory_share", lambda workers: 2**33)
-    monkeypatch.setattr(sweep, "_executed", lambda waiting, workers, fail_fast: (tasks.perform(one) for one in waiting))
+    monkeypatch.setattr(dispatch, "executed", lambda waiting, *how: (tasks.perform(one) for one in waiting))
 
 
 def test_seeds_are_archived_and_shown_with_the_verdicts(book, monkeypatch, capsys):

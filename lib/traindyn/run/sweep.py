@@ -6,10 +6,8 @@ holds `sweep.json` (what it is), `points/` (a small table per point) and `sweep.
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from tqdm import tqdm
 
 from traindyn import files
 from traindyn.errors import InputError, import_extra
-from traindyn.run import cluster, execute, gather, keys, tasks
+from traindyn.run import dispatch, execute, gather, keys, tasks
 from traindyn.run.grid import Grid
 from traindyn.run.notebook import How, shown
 from traindyn.run.tasks import DONE, FAILURES, Result, Task
@@ -156,84 +154,33 @@ def run(
     results = {point: Result(point, DONE) for point in plan.kept} | dict(plan.failed)
     waiting = plan.waiting
     plan.folder.mkdir(parents=True, exist_ok=True)
-    interrupted = False
-    with files.locked(plan.folder / ".sweep.lock", f"sweeping into {shown(plan.folder)}"):
+    with (
+        files.locked(plan.folder / ".sweep.lock", f"sweeping into {shown(plan.folder)}"),
+        dispatch.noted_interrupts() as interrupted,
+    ):
         about = {**_described(plan.grid), "surroundings": plan.surroundings, "points": len(plan.tasks)}
         files.write_json(plan.folder / "sweep.json", about)
         for task in plan.tasks:
             if task.point in plan.kept and (gather.read_point(task.table) or {}).get("key") != task.key:
                 tasks.record(task, results[task.point])
         progress = tqdm(total=len(waiting), unit="run", disable=not bar, dynamic_ncols=True, desc=plan.grid.chapter)
-        try:
-            with progress, closing(_executed(waiting, workers, fail_fast)) as arriving:
-                for result in arriving:
-                    results[result.point] = result
-                    failures = sum(one.status != DONE for one in results.values())
-                    progress.update()
-                    progress.set_postfix_str(f"{failures} failed" if failures else "", refresh=False)
-                    if not bar or result.status != DONE:
-                        said = "done" if result.status == DONE else f"{FAILURES[result.status]}: {result.message}"
-                        line = f"{plan.grid.label(result.point)}: {said} ({result.seconds:.1f} s)"
-                        (progress.write if bar else say)(f"[{len(results)}/{len(plan.tasks)}] {line}")
-        except (KeyboardInterrupt, SystemExit):
-            interrupted = True
+        with progress, closing(dispatch.executed(waiting, workers, fail_fast, interrupted)) as arriving:
+            for result in arriving:
+                results[result.point] = result
+                failures = sum(one.status != DONE for one in results.values())
+                progress.update()
+                progress.set_postfix_str(f"{failures} failed" if failures else "", refresh=False)
+                if not bar or result.status != DONE:
+                    said = "done" if result.status == DONE else f"{FAILURES[result.status]}: {result.message}"
+                    line = f"{plan.grid.label(result.point)}: {said} ({result.seconds:.1f} s)"
+                    (progress.write if bar else say)(f"[{len(results)}/{len(plan.tasks)}] {line}")
+        for task in waiting:  # finished, but its worker was stopped before it could say so
+            if task.point not in results and execute.is_current(task.out, task.key):
+                results[task.point] = Result(task.point, DONE)
+                tasks.record(task, results[task.point])
         values = plan.grid.values(0)
         gather.gather([task.table for task in plan.tasks], plan.folder / "sweep.parquet", values)
-    return results, interrupted
-
-
-def _executed(waiting: Sequence[Task], workers: int, fail_fast: bool) -> Iterator[Result]:
-    """Give results as they arrive; no more points are handed out than there are workers."""
-    if not waiting:
-        return
-    distributed = import_extra("distributed", "a sweep")
-    left = deque(waiting)
-    with cluster.local(min(workers, len(waiting))) as client:
-        running: dict[Any, Task] = {}
-        arriving = distributed.as_completed()
-
-        def hand_out() -> None:
-            task = left.popleft()
-            future = client.submit(tasks.perform, task, key=f"point-{task.point}", pure=False)
-            running[future] = task
-            arriving.add(future)
-
-        try:
-            for _ in range(min(workers, len(left))):
-                hand_out()
-            for future in arriving:
-                result = _result(future, running.pop(future))
-                future.release()
-                if left and not (fail_fast and result.status != DONE):
-                    hand_out()
-                yield result
-                if fail_fast and result.status != DONE:
-                    break
-        finally:
-            if running:
-                _stop(client, list(running))
-
-
-def _result(future: Any, task: Task) -> Result:
-    """Return how a point ended; what its worker could not write any more is written here."""
-    if future.status == "finished":
-        return future.result()
-    error = future.exception()
-    lost = type(error).__name__ in ("KilledWorker", "CommClosedError", "CancelledError", "FutureCancelledError")
-    status = "lost" if lost else "error"
-    said = "its worker was killed (out of memory, perhaps)" if lost else f"{type(error).__name__}: {error}"
-    result = Result(task.point, status, said)
-    tasks.record(task, result)
-    return result
-
-
-def _stop(client: Any, futures: list[Any]) -> None:
-    """End the kernels that still run and wait for their workers to clear up behind them."""
-    with suppress(Exception):
-        client.run(tasks.stop, wait=True)
-        end = time.monotonic() + 15
-        while time.monotonic() < end and any(not future.done() for future in futures):
-            time.sleep(0.1)
+    return results, interrupted.is_set()
 
 
 def summary(plan: Plan, results: dict[int, Result]) -> list[str]:
