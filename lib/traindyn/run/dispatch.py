@@ -7,12 +7,23 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from traindyn.run import cluster, tasks
+from traindyn.run import cluster, remote, tasks
 from traindyn.run.tasks import DONE, Result, Task
+
+PATIENCE = 30  # seconds without the scheduler's answer after which a sweep gives up
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where points are executed: in a number of processes of this machine, or by an existing scheduler's workers."""
+
+    workers: int = 1
+    cluster: remote.Cluster | None = None
 
 
 @contextmanager
@@ -40,61 +51,89 @@ def noted_interrupts() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def executed(waiting: Sequence[Task], workers: int, fail_fast: bool, interrupted: threading.Event) -> Iterator[Result]:
+class SchedulerGone(Exception):
+    """The scheduler does not answer any more."""
+
+
+def executed(waiting: Sequence[Task], where: Where, fail_fast: bool, interrupted: threading.Event) -> Iterator[Result]:
     """Give results as they arrive until all are there, one failed that may not, or `interrupted` is set.
 
+    A full disk stops the sweep: the next points would find it full too.
+
     No more points are handed out than there are workers.
+
+    Raises:
+        SchedulerGone: it does not answer any more.
     """
     if not waiting:
         return
     left = deque(waiting)
-    with cluster.local(min(workers, len(waiting))) as client:
+    with _client(where, len(waiting)) as (client, room, options):
         running: dict[Any, Task] = {}
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-        def hand_out() -> None:
-            task = left.popleft()
-            future = client.submit(tasks.perform, task, key=f"point-{task.point}", pure=False)
-            running[future] = task
-            future.add_done_callback(arrived.put)
-
+        stopping = False
+        silent = 0.0
         try:
-            for _ in range(min(workers, len(left))):
-                hand_out()
-            while running and not interrupted.is_set():
+            while (left and not stopping) or running:
+                while left and not stopping and len(running) < room():
+                    task = left.popleft()
+                    name = f"traindyn-{task.how.owner}-{task.point}"
+                    future = client.submit(tasks.perform, task, key=name, pure=False, **options)
+                    running[future] = task
+                    future.add_done_callback(arrived.put)
+                if interrupted.is_set():
+                    return
+                silent = 0.0 if client.status == "running" else silent or time.monotonic()
+                if silent and time.monotonic() - silent > PATIENCE:
+                    raise SchedulerGone
                 try:
                     future = arrived.get(timeout=0.2)
                 except queue.Empty:
                     continue
+                if client.status != "running" and future.status != "finished":
+                    continue  # cancelled with the connection, which says nothing about the point
                 result = _result(future, running.pop(future))
                 future.release()
-                if left and not (fail_fast and result.status != DONE):
-                    hand_out()
+                stopping = (fail_fast and result.status != DONE) or result.status == "disk"
                 yield result
-                if fail_fast and result.status != DONE:
-                    break
+                if stopping:
+                    return
         finally:
-            if running:
-                _stop(client, list(running))
+            if running and client.status == "running":
+                _stop(client, list(running), waiting[0].how.owner)
+
+
+@contextmanager
+def _client(where: Where, points: int) -> Iterator[tuple[Any, Callable[[], int], dict[str, Any]]]:
+    """Give a client, a function that says how many points may be out at once, and options of a submission."""
+    if where.cluster is None:
+        count = min(where.workers, points)
+        with cluster.local(count) as client:
+            yield client, lambda: count, {}
+    else:
+        options = {"resources": dict(where.cluster.resources)} if where.cluster.resources else {}
+        yield where.cluster.client, remote.room(where.cluster), options
 
 
 def _result(future: Any, task: Task) -> Result:
     """Return how a point ended; what its worker could not write any more is written here."""
     if future.status == "finished":
         return future.result()
-    error = future.exception()
-    lost = type(error).__name__ in ("KilledWorker", "CommClosedError", "CancelledError", "FutureCancelledError")
+    error = future.exception() if future.status == "error" else None
+    kind = type(error).__name__
+    lost = error is None or kind in ("KilledWorker", "CommClosedError", "CancelledError", "FutureCancelledError")
     status = "lost" if lost else "error"
-    said = "its worker was killed (out of memory, perhaps)" if lost else f"{type(error).__name__}: {error}"
+    said = "its worker was killed (out of memory, perhaps)" if lost else f"{kind}: {error}"
     result = Result(task.point, status, said)
     tasks.record(task, result)
     return result
 
 
-def _stop(client: Any, futures: list[Any]) -> None:
-    """End the kernels that still run and wait for their workers to clear up behind them."""
+def _stop(client: Any, futures: list[Any], sweep: str) -> None:
+    """End the kernels that still run for this sweep and wait for their workers to clear up behind them."""
     with suppress(Exception):
-        client.run(tasks.stop, wait=True)
+        client.run(tasks.stop, sweep, wait=True)
         end = time.monotonic() + 15
         while time.monotonic() < end and any(not future.done() for future in futures):
             time.sleep(0.1)
+        client.cancel(futures)

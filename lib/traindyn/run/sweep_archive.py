@@ -43,7 +43,7 @@ def archive(folder: str | Path, wanted: Sequence[str] = (), force: bool = False)
 
     Args:
         folder: of a sweep all of whose points are done.
-        wanted: claims (with or without the chapter's name) or quantities to keep; all if empty.
+        wanted: claims (with or without the chapter's name) or quantities to keep, as in `chosen`; all if empty.
         force: although the tree had changes.
 
     Raises:
@@ -94,7 +94,7 @@ def _circumstances(folder: Path, sweep: dict[str, Any], runs: Any) -> dict[str, 
 
 
 def chosen(frame: Any, wanted: Sequence[str]) -> Any:
-    """Return the rows of claims or quantities; all if none is named.
+    """Return the rows of some claims, of some quantities, or of some quantities of some claims; all if none is named.
 
     Raises:
         InputError: a name is unknown.
@@ -103,9 +103,10 @@ def chosen(frame: Any, wanted: Sequence[str]) -> Any:
     known = {*short, *frame.claim, *frame.quantity}
     for name in wanted:
         choose("claim or quantity", name, sorted(known))
-    if not wanted:
-        return frame
-    return frame[frame.claim.isin(wanted) | short.isin(wanted) | frame.quantity.isin(wanted)]
+    claims, quantities = frame.claim.isin(wanted) | short.isin(wanted), frame.quantity.isin(wanted)
+    if claims.any() and quantities.any():
+        return frame[claims & quantities]
+    return frame[claims | quantities] if wanted else frame
 
 
 def command(sweep: dict[str, Any]) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from traindyn import files
-from traindyn.errors import InputError, import_extra
+from traindyn.errors import InputError, choose, import_extra
+from traindyn.report.claims import load_ledger
+from traindyn.report.language import parse
 from traindyn.run import sweep_archive
 
 
@@ -21,7 +23,8 @@ def draw(folder: Path, axes: Sequence[str], wanted: Sequence[str] = ()) -> list[
     Args:
         folder: of the sweep, with its `sweep.parquet`.
         axes: what was swept, in order.
-        wanted: claims (with or without the chapter's name) or quantities; everything that has numbers if empty.
+        wanted: claims (with or without the chapter's name), quantities, or both: these quantities of these claims;
+            everything that has numbers if empty.
 
     Returns:
         The figures, `figures/<claim>-<quantity>.svg` in the folder.
@@ -41,6 +44,20 @@ def draw(folder: Path, axes: Sequence[str], wanted: Sequence[str] = ()) -> list[
         paths.append(folder / "figures" / f"{claim.partition('.')[2]}-{quantity}.svg")
         files.write_text(paths[-1], figure)
     return paths
+
+
+def check_names(chapter: str, wanted: Sequence[str]) -> None:
+    """Raise before a sweep runs if its ledger knows no claim or quantity of some name.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    known: set[str] = set()
+    for claim in load_ledger(chapter):
+        known |= {claim.id, claim.id.partition(".")[2]}
+        known |= {name for part in claim.parts for name in parse(part.test).names}
+    for name in wanted:
+        choose("claim or quantity", name, sorted(known))
 
 
 def figures(frame: Any, swept: Sequence[str]) -> Iterator[tuple[str, str, str]]:
