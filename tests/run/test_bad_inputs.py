@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from traindyn.run import cli
+from traindyn.run import cli, remote
 
 CELL = """seed: int = 100  # the seed, at least 0
 n_seeds: int = 3  # seeds, at least 1
@@ -33,6 +33,7 @@ def book(bare_book, tmp_path, monkeypatch):
     (root / "finished" / "claims.json").write_text(json.dumps({"schema": 2, **about, "claims": []}))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(remote, "ANSWER", 1)
     monkeypatch.delenv("TRAINDYN_DATA", raising=False)
     monkeypatch.delenv("TRAINDYN_MEMORY", raising=False)
     return root

@@ -21,7 +21,7 @@ from traindyn import files
 from traindyn.errors import InputError, import_extra
 from traindyn.run import execute, keys
 
-ANSWER = 20  # seconds within which a scheduler has to answer
+ANSWER = 10  # seconds within which a scheduler has to answer
 HASH_SEED = "6640"  # what dask's nanny sets PYTHONHASHSEED to, and a run's content key would see
 MAY_DIFFER = ("device",)  # of what a run depends on: a machine without a GPU may lead workers that have one
 Around = Mapping[str, dict[str, str]]

@@ -208,10 +208,12 @@ def sweeps(book: Sequence[Findings]) -> list[Piece]:
         pieces.append((f"```bash\n{sweep_archive.command(one.about)}\n```\n\n{_sweep_sentence(one.about)}", False))
         pieces.append((render("table.html", **sweep_archive.table(one)), True))
         for claim, quantity, figure in sweep_plot.figures(one.frame, swept):
-            seeds = one.frame.seed.dropna().nunique()
+            drawn = one.frame[(one.frame.claim == claim) & (one.frame.quantity == quantity)]
+            seeds = drawn.seed.dropna().nunique()
+            over = f"mean and 95 % band over {seeds} seeds" if seeds else "no seed enters it"
             said = (
-                f"`{quantity}` of the claim `{claim}` against `{swept[0]}`: mean and 95 % band over {seeds} seeds, "
-                f"preset {one.about['preset']} of {{doc}}`../chapters/{chapter}/{chapter}`."
+                f"`{quantity}` of the claim `{claim}` against `{swept[0]}`: {over}, preset {one.about['preset']} of "
+                f"{{doc}}`../chapters/{chapter}/{chapter}`."
             )
             pieces.append((figure, (f"{quantity} against {swept[0]}, a curve with a band", said)))
     return pieces or [("No sweep has been archived yet.", False)]

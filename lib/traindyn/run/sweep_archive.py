@@ -150,6 +150,6 @@ def table(one: Archived) -> dict[str, Any]:
         spread = [words.number(value, 3) for value in (numbers.mean(), numbers.min(), numbers.max())]
         shown = [words.number(value, 4) if isinstance(value, float) else value for value in values[: len(names)]]
         named = [{"code": str(value)} for value in (*shown, *values[len(names) :])]
-        rows.append([*named, *spread, int(group.seed.nunique())])
+        rows.append([*named, *spread, int(group.seed.nunique()) or "–"])
     heads = [name.removeprefix("p.") for name in by]
     return {"words": [*heads, "mean", "least", "most", "seeds"], "rows": rows}
