@@ -161,7 +161,7 @@ def test_a_second_run_into_the_same_folder_is_told(book, capsys):
     said = capsys.readouterr().err
     assert f"another process (process {process.pid}) is running into" in said and said.count("\n") == 1
     process.terminate()
-    assert process.wait(timeout=30) == 143 and list(place.iterdir()) == [] and none_left(root)
+    assert process.wait(timeout=30) == 143 and not place.exists() and none_left(root)
 
 
 def test_a_full_disk_and_a_disk_that_is_read_only_are_told(book, small_disk, capsys):
