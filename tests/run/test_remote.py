@@ -99,7 +99,7 @@ def command(*words: str) -> list[str]:
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=600)
 
 
 def begin(*words: str) -> subprocess.Popen[str]:
@@ -199,12 +199,12 @@ def test_a_sweep_that_loses_a_worker_half_way_ends_complete(book, hand):
     until(process, "[5/12]")
     kernels = [one for one in psutil.Process(first.pid).children() if "ipykernel" in " ".join(one.cmdline())]
     first.kill()
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0 and out.startswith("12 of 12 points done"), out + err
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in kernels)
     assert second.poll() is None
     found = frame_of(root)
-    assert len(found) == 12 * 4 and set(found.query("row == 'run'").status) == {"done"}
+    assert len(found) == 12 * 5 and set(found.query("row == 'run'").status) == {"done"}
     shutil.rmtree(root / "_build")
     assert run("-p", "seed=100:112", "--workers", "2").returncode == 0
     pd.testing.assert_frame_equal(frame_of(root), found)
