@@ -219,7 +219,7 @@ def test_a_scheduler_that_is_gone_is_told_and_the_sweep_goes_on_with_another(boo
     process = begin("-p", "seed=100:106", "--scheduler", hand.address)
     until(process, "[2/6]")
     scheduler.kill()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 1 and "traindyn: the scheduler is gone; to go on: traindyn sweep" in err, out + err
     assert "Traceback" not in err and " of 6 points done" in out
     hand.scheduler()
@@ -239,7 +239,7 @@ def test_an_interrupted_sweep_leaves_the_workers_to_others(book, hand):
     process = begin("-p", "seed=100:106", "--scheduler", hand.address)
     until(process, "[1/6]")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130 and "Traceback" not in err, err
     assert not [one for one in psutil.Process(worker.pid).children() if "ipykernel" in " ".join(one.cmdline())]
     done = run("-p", "seed=100:103", "--scheduler", hand.address)
