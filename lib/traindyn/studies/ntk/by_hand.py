@@ -1,4 +1,4 @@
-"""The chapter's first example: kernel regression with the tangent kernel, and the network that it describes, trained."""
+"""The chapter's first example: kernel regression with the tangent kernel, and the network it describes, trained."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def bound(radius: float | Tensor, m: int, delta: float, first: float = 2.0, seco
     return (first * radius ** (4 / 3) + second * radius * math.log(1 / delta) ** 0.25) * m ** (-1 / 6)
 
 
-def supremum(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def supremum(seeds: Sequence[int], size: Any, delta: float) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Compute the supremum of |f - f_lin| over the ball for ReLU networks, exactly (all a_j = 1: the worst signs).
 
     Returns:
@@ -79,7 +79,7 @@ def supremum(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFram
         for m in size.widths:
             p = starts([seed], f"preactivations-{m}", size.draws, 1, m)[0]
             sup = relu_gap(p, radii).value / math.sqrt(m)
-            share = (sup > bound(radii, m, size.delta)).double().mean(0)
+            share = (sup > bound(radii, m, delta)).double().mean(0)
             for k, radius in enumerate(size.radii):
                 mean = sup[:, k].mean().item()
                 rows.append((seed, radius, m, share[k].item(), mean / relu_gap_limit(radius, m), mean))
@@ -92,7 +92,9 @@ def supremum(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFram
     return evidence, table(pd.DataFrame(slopes, columns=["seed", "radius", "slope"]), "radius"), frame
 
 
-def two_points(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def two_points(
+    seeds: Sequence[int], size: Any, radius: float, delta: float
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     r"""Predict f(x; V) by the tangent at W, with the plus sign and with the printed minus sign, all a_j = 1, |x| = 1.
 
     Pairs: *random* (both uniform on the sphere around W_0), *aligned* (opposite ends of the gradient's direction),
@@ -104,7 +106,7 @@ def two_points(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFr
         `printed_level`: the left side with the minus sign over B. Per seed `slope` of the worst pair's left side in m.
         A tidy table for the figure.
     """
-    B, rows = size.radius, []
+    B, rows = radius, []
     for m in size.widths:
         p = networks.weights(seeds, m, size.d)[..., 0]  # the first coordinate: x = e_1
         for pair in ("random", "aligned", "worst"):
@@ -113,7 +115,7 @@ def two_points(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFr
             inner = ((p + sW > 0) * (sV - sW)).sum(-1) / math.sqrt(m)
             difference = (at_V - at_W).sum(-1) / math.sqrt(m)
             left = {name: (difference - sign * inner).abs() for name, sign in (("plus", 1), ("minus", -1))}
-            right = bound(B, m, size.delta, 6.0, 2.0)
+            right = bound(B, m, delta, 6.0, 2.0)
             for i, seed in enumerate(seeds):
                 plus, minus = left["plus"][i].item(), left["minus"][i].item()
                 rows.append((seed, pair, m, plus / right, minus / right, minus / B, plus))
@@ -142,9 +144,9 @@ def _pair(pair: str, p: Tensor, B: float, seeds: Sequence[int], m: int, d: int) 
     return moved * sign * B / count.sqrt(), -moved * p * (1 + 1e-9)
 
 
-def random_moves(seeds: Sequence[int], size: Any) -> pd.DataFrame:
+def random_moves(seeds: Sequence[int], size: Any, radius: float) -> pd.DataFrame:
     """Return |f - f_lin| by width for a random and for the worst move of the same length, ReLU and tanh: tidy."""
-    rows, B = [], size.radius
+    rows, B = [], radius
     for m in size.widths:
         p, a = networks.weights(seeds, m, size.d)[..., 0], networks.signs(seeds, m)
         Z = networks.weights(seeds, m, size.d, "V")

@@ -17,6 +17,7 @@ from torch import Tensor
 from traindyn.compute import normal
 from traindyn.evidence import table
 from traindyn.measure.ode import rk4_path
+from traindyn.measure.statistics import loglog_slope
 from traindyn.studies.ntk import networks
 
 
@@ -241,3 +242,25 @@ def pseudoinverse(seeds: Sequence[int], size: Any) -> pd.DataFrame:
         )
     columns = ["seed", "residual", "deficient", "scaled", "scaled_mended", "limit_gap"]
     return table(pd.DataFrame(rows, columns=columns))
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """Read `theorem` across the scales.
+
+    Returns:
+        Per seed: `moved_slope`, `jacobian_slope` (log-log slopes in alpha, from alpha = 1 on), `product_ratio`
+        (alpha |w - w_0| at alpha = 10 over that at the threshold; NaN without alpha = 10), `smallest` (the smallest
+        alpha from which on the run keeps to all four bounds; infinity if it never does).
+    """
+    rows = []
+    for seed, part in found.groupby("seed"):
+        part = part.droplevel("seed").sort_values("alpha_value")
+        late = part[part["alpha_value"] >= 1]
+        slopes = [loglog_slope(late["alpha_value"], late[name]).value for name in ("moved", "jacobian")]
+        product = part["moved"] * part["alpha_value"]
+        ratio = product[10.0] / product["threshold"] if 10.0 in product.index else math.nan
+        kept = (part[["loss_w", "loss_u", "distance_w", "distance_u"]] <= 1).all(axis=1)
+        upwards = int(kept[::-1].cummin().sum())  # how many of the largest scales keep to them without a gap
+        smallest = part["alpha_value"].iloc[-upwards] if upwards else math.inf
+        rows.append((seed, *slopes, ratio, smallest))
+    return table(pd.DataFrame(rows, columns=["seed", "moved_slope", "jacobian_slope", "product_ratio", "smallest"]))

@@ -6,7 +6,7 @@ Loss (1/n) sum_i (f(x_i) - y_i)^2, both layers trained unless said otherwise; al
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,8 +60,8 @@ def kernel(s: State, X: Tensor, sigma: str, outer: bool) -> Tensor:
     return (K + hidden @ hidden.mT if outer else K) / s.a.shape[-1]
 
 
-def train(seeds: Sequence[int], m: int, scaling: str, sigma: str, outer: bool, size: Any) -> pd.DataFrame:
-    """Train from a mirrored start, step `size.lr` m / alpha^2, until the loss is a quarter of mean(y^2) = 1.
+def train(seeds: Sequence[int], m: int, scaling: str, sigma: str, outer: bool, size: Any, lr: float) -> pd.DataFrame:
+    """Train from a mirrored start, step lr m / alpha^2, until the loss is a quarter of mean(y^2) = 1.
 
     Returns:
         One row per seed: `moved` (root mean square movement of a row of W), `drift` (relative change of the tangent
@@ -73,7 +73,7 @@ def train(seeds: Sequence[int], m: int, scaling: str, sigma: str, outer: bool, s
     K0 = kernel(start, X, sigma, outer)
     moved, drift, taken = (torch.full((len(seeds),), torch.nan, dtype=torch.float64) for _ in range(3))
     for count in range(size.steps + 1):
-        after, loss = step(s, X, y, alpha, size.lr * m / alpha**2, sigma, outer)
+        after, loss = step(s, X, y, alpha, lr * m / alpha**2, sigma, outer)
         if (new := (loss <= size.stop) & taken.isnan()).any():
             change = (s.W - start.W).square().sum((1, 2)) / m
             K = kernel(s, X, sigma, outer)
@@ -86,7 +86,7 @@ def train(seeds: Sequence[int], m: int, scaling: str, sigma: str, outer: bool, s
     return pd.DataFrame({"seed": list(seeds), "moved": moved, "drift": drift, "steps": taken})
 
 
-def compare(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare(seeds: Sequence[int], size: Any, lr: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train both scalings at growing width, with the outer layer trained and fixed, tanh and ReLU.
 
     Returns:
@@ -94,7 +94,7 @@ def compare(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame
         movement in m), `drift_ntk`, `drift_mf` (relative kernel change at the largest width); and the tidy table.
     """
     parts = [
-        train(seeds, m, scaling, sigma, outer == "trained", size).assign(
+        train(seeds, m, scaling, sigma, outer == "trained", size, lr).assign(
             width=m, scaling=scaling, activation=sigma, outer=outer
         )
         for outer in ("trained", "fixed")
@@ -113,8 +113,8 @@ def compare(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame
     return table(pd.DataFrame(rows, columns=columns), ["activation", "outer"]), frame
 
 
-def fixed_step(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train alpha = 1 with a step that does not grow with m, and with the step `size.lr` m, for `size.short` steps.
+def fixed_step(seeds: Sequence[int], size: Any, lr: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train alpha = 1 with a step that does not grow with m, and with the step lr m, for `size.short` steps.
 
     Returns:
         By seed and width `stalled`: the loss with the fixed step over its start; a tidy table of both losses.
@@ -122,23 +122,23 @@ def fixed_step(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFr
     X, y = data(seeds, size.n, size.d)
     rows = []
     for m in size.widths:
-        for law, lr in (("fixed", size.lr), ("scaled with m", size.lr * m)):
+        for law, rate in (("fixed", lr), ("scaled with m", lr * m)):
             s = State(*networks.mirrored(seeds, m, size.d))
             for _ in range(size.short + 1):
-                s, loss = step(s, X, y, 1.0, lr, "tanh", True)
+                s, loss = step(s, X, y, 1.0, rate, "tanh", True)
             rows += [(seed, m, law, value) for seed, value in zip(seeds, loss.tolist(), strict=True)]
     frame = pd.DataFrame(rows, columns=["seed", "width", "step", "loss"])
     fixed = frame[frame["step"] == "fixed"].drop(columns="step").rename(columns={"loss": "stalled"})
     return table(fixed, "width"), frame
 
 
-def narrow(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+def narrow(seeds: Sequence[int], size: Any, lr: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     r"""Compare the losses of alpha = sqrt m and alpha = 1 from one start, under equal steps and in equal units of time.
 
     The difference is |log(loss_1 / loss_2)|, the largest while the slower run is above half its own start.
 
     Returns:
-        By seed and width: `effect` (equal steps), `effect_scaled` (steps `size.lr` m / alpha^2); and the tidy table.
+        By seed and width: `effect` (equal steps), `effect_scaled` (steps lr m / alpha^2); and the tidy table.
     """
     X, y = data(seeds, size.n, size.d)
     rows = []
@@ -149,9 +149,9 @@ def narrow(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame]
             paths = []
             for scaling in SCALINGS:
                 alpha, s, losses = SCALINGS[scaling](m), start, []
-                lr = size.lr * (m / alpha**2 if name == "effect_scaled" else 1)
+                rate = lr * (m / alpha**2 if name == "effect_scaled" else 1)
                 for _ in range(size.steps + 1):
-                    s, loss = step(s, X, y, alpha, lr, "tanh", True)
+                    s, loss = step(s, X, y, alpha, rate, "tanh", True)
                     losses.append(loss)
                 paths.append(torch.stack(losses))
             slower = torch.maximum(paths[0] / paths[0][0], paths[1] / paths[1][0])
@@ -164,7 +164,7 @@ def narrow(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame]
     return table(frame, "width"), frame
 
 
-def features(seed: int, size: Any) -> pd.DataFrame:
+def features(seed: int, size: Any, lr: float) -> pd.DataFrame:
     """Train both scalings in the plane and return every row w_j before and after: scaling, before/after, x, y.
 
     The target depends on the angle alone: sin(2 phi) on `size.n` points of the circle.
@@ -176,7 +176,7 @@ def features(seed: int, size: Any) -> pd.DataFrame:
         alpha = law(size.m)
         start = s = State(*networks.mirrored([seed], size.m, 2))
         for _ in range(size.steps):
-            s, loss = step(s, X, y, alpha, size.lr * size.m / alpha**2, "relu", True)
+            s, loss = step(s, X, y, alpha, lr * size.m / alpha**2, "relu", True)
             if loss.item() < size.stop:
                 break
         for name, state in (("before", start), ("after", s)):
@@ -185,7 +185,7 @@ def features(seed: int, size: Any) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def near_start(seeds: Sequence[int], size: Any, images: Any = None) -> pd.DataFrame:
+def near_start(seeds: Sequence[int], size: Any, lr: float, images: tuple[Tensor, Tensor] | None = None) -> pd.DataFrame:
     r"""Take two steps of gradient descent and measure what the proofs ask for: |W - W_0|_F, share of flipped ReLUs.
 
     Args:
@@ -200,7 +200,7 @@ def near_start(seeds: Sequence[int], size: Any, images: Any = None) -> pd.DataFr
     rows = []
     for m in size.widths:
         for seed in seeds:
-            path = _lecture(seed, m, size) if images is None else _standard(seed, m, size.lr, size.looks[-1], *images)
+            path = _lecture(seed, m, size, lr) if images is None else _standard(seed, m, lr, size.looks[-1], *images)
             W0, X = path[0], path.X
             gates = X @ W0.T > 0
             for look in size.looks:
@@ -216,13 +216,13 @@ class _Path(list):
     X: Tensor
 
 
-def _lecture(seed: int, m: int, size: Any) -> _Path:
+def _lecture(seed: int, m: int, size: Any, lr: float) -> _Path:
     X, y = data([seed], size.n, size.d)
     s, path = State(*networks.mirrored([seed], m, size.d)), _Path()
     path.X = X[0]
     for _ in range(size.looks[-1] + 1):
         path.append(s.W[0])
-        s, _ = step(s, X, y, math.sqrt(m), size.lr, "relu", False)
+        s, _ = step(s, X, y, math.sqrt(m), lr, "relu", False)
     return path
 
 
@@ -255,3 +255,8 @@ def growth(frame: pd.DataFrame) -> pd.DataFrame:
         rows.append((seed, look, *slopes, last["moved"], last["flips"]))
     columns = ["seed", "step", "slope_moved", "slope_flips", "moved_most", "flips_most"]
     return table(pd.DataFrame(rows, columns=columns).replace([np.inf], np.nan), "step")
+
+
+def named(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return several tables of `near_start` as one, with the name of the network in a column `network`."""
+    return pd.concat([found.assign(network=name) for name, found in runs.items()])

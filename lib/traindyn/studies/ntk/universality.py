@@ -52,7 +52,7 @@ def fourier(found: pd.DataFrame) -> dict[str, float]:
     """Read off the coefficients what Theorem 8 rests on.
 
     Returns:
-        `least`: the smallest coefficient on the slice, times the square of its frequency plus one (they fall as k^-2),
+        `lowest`: the smallest coefficient on the slice, times the square of its frequency plus one (they fall as k^-2),
         `decay`: their log-log slope from frequency 100 on, `odd_free`: the largest odd coefficient from 3 on without a
         fixed coordinate, `even_free`: the smallest even one there, scaled as above.
     """
@@ -62,7 +62,7 @@ def fourier(found: pd.DataFrame) -> dict[str, float]:
     late = inside[inside.index >= 100]
     odd, even = free[(free.index % 2 == 1) & (free.index >= 3)], free[free.index % 2 == 0]
     return {
-        "least": float(scaled.min()),
+        "lowest": float(scaled.min()),
         "decay": loglog_slope(late.index, late.clip(lower=0)).value,
         "odd_free": float(odd.abs().max()),
         "even_free": float((even * (even.index + 1) ** 2).min()),
