@@ -166,6 +166,8 @@ def errors(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, pd.DataFrame]
         best, fitted = (wide @ _least_squares(wide, truth), _least_squares(train, y))
         # gradient descent on (1/n)|F beta - y|^2 from zero, in the eigen-directions of F F^T, exactly
         U, S, Vh = torch.linalg.svd(train, full_matrices=False)
+        live = 1e-10 * S[0] < S  # a feature that no sample switches on is never trained
+        U, S, Vh = U[:, live], S[live], Vh[live]
         shrink = 1 - (S / S[0]).square()
         past = None
         for k in steps:

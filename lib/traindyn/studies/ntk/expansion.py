@@ -133,7 +133,7 @@ def _pair(pair: str, p: Tensor, B: float, seeds: Sequence[int], m: int, d: int) 
         moves = [networks.weights(seeds, m, d, name) for name in ("V", "W")]
         return tuple(B * Z[..., 0] / Z.norm(dim=(1, 2))[:, None] for Z in moves)
     if pair == "aligned":
-        unit = (p > 0).to(p) / (p > 0).sum(-1, keepdim=True).sqrt()
+        unit = (p > 0).to(p) / (p > 0).to(p).sum(-1, keepdim=True).sqrt()
         return B * unit, -B * unit
     order = p.abs().argsort(dim=-1)
     near = p.abs().gather(-1, order)
@@ -141,7 +141,7 @@ def _pair(pair: str, p: Tensor, B: float, seeds: Sequence[int], m: int, d: int) 
     moved = torch.zeros_like(p).scatter(-1, order, (torch.arange(m) < count).to(p))
     sign = torch.where(p > 0, 1.0, -1.0).to(p)
     # just through zero: a part in 10^9 beyond, paid for by stopping as much short of the budget
-    return moved * sign * B / count.sqrt(), -moved * p * (1 + 1e-9)
+    return moved * sign * B / count.to(p).sqrt(), -moved * p * (1 + 1e-9)
 
 
 def random_moves(seeds: Sequence[int], size: Any, radius: float) -> pd.DataFrame:
