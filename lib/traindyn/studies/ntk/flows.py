@@ -145,21 +145,17 @@ def directions(seed: int, size: Any, alphas: Sequence[float]) -> pd.DataFrame:
     """
     one, parts = problem([seed], size.m, size.n, size.d), []
     values, vectors = torch.linalg.eigh(one.K0[0])
-    for alpha in alphas:
-        scale = torch.tensor([alpha], dtype=torch.float64)
-        tau, path = network_path(one, scale, size.shown, size.steps, size.parts)
-        outputs = torch.stack([networks.output(W, one.a, one.X, "tanh")[0] for W in path])
-        both = {"network": alpha * outputs - one.y[0], "tangent": tangent_path(one, scale, tau)[0][:, 0]}
+    p = Problem(*(part.repeat(len(alphas), *[1] * (part.dim() - 1)) for part in one))
+    scale = torch.tensor(alphas, dtype=torch.float64)
+    tau, path = network_path(p, scale, size.shown, size.steps, size.parts)
+    outputs = torch.stack([networks.output(W, p.a, p.X, "tanh") for W in path])
+    both = {"network": scale[:, None] * outputs - p.y, "tangent": tangent_path(p, scale, tau)[0]}
+    for i, alpha in enumerate(alphas):
         for model, residual in both.items():
-            component = residual @ vectors
+            component = residual[:, i] @ vectors
             for k in range(size.n):
-                number = size.n - k
-                values_k = (component[:, k] / component[0, k]).tolist()
-                parts.append(
-                    pd.DataFrame({"tau": tau, "component": values_k, "model": model, "direction": number}).assign(
-                        scale=alpha, eigenvalue=values[k].item()
-                    )
-                )
+                found = {"tau": tau, "component": component[:, k] / component[0, k], "model": model, "scale": alpha}
+                parts.append(pd.DataFrame({**found, "direction": size.n - k, "eigenvalue": values[k].item()}))
     return pd.concat(parts)
 
 
