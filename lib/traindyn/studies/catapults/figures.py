@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from traindyn.report import plots
 from traindyn.studies.catapults import tasks
 
+KERNEL = r"$\|K\|/\|K_{w_0}\|$"
+DOTTED = {"color": "0.25", "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
 KEPT = ["seed", "step", "loss", "norm", "rate", "ratio", "start"]
 
 
@@ -26,13 +29,55 @@ def typical(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["seed"] == (ends.idxmax() if ends.any() else frame["seed"].iloc[0])]
 
 
+def staircase(frame: pd.DataFrame) -> Figure:
+    """Draw loss and ||K|| of every seed of a run whose rate is raised again and again; dotted: the critical norm."""
+    fig, axes = plots.panels(1, 2, height=3.4)
+    by_seed = frame.assign(seed=frame["seed"].astype(str), relative=frame["norm"] / _first(frame, "norm"))
+    plots.curves(axes[0], by_seed, "step", "loss", "seed", log="y", legend=False)
+    plots.curves(axes[1], by_seed, "step", "relative", "seed", ylabel=KERNEL, log="y", legend=False)
+    _critical(axes[1], frame)
+    _label(axes)
+    _legend_below(fig, axes, "seed")
+    return fig
+
+
+def two_numbers(runs: pd.DataFrame) -> Figure:
+    """Draw loss and kernel of the model of two numbers at several rates: columns ratio, step, loss, norm, eta."""
+    shown = runs[runs["loss"] <= 1e4].assign(rate=runs["ratio"].astype(str))
+    shown["critical"] = shown["norm"] * shown["eta"]
+    fig, axes = plots.panels(1, 2)
+    plots.curves(axes[0], shown, "step", "loss", "rate", log="y", legend=False)
+    plots.curves(axes[1], shown, "step", "critical", "rate", ylabel=r"$\eta\lambda$", log="y", legend=False)
+    axes[1].axhline(1, label=r"critical: $\lambda = 1/\eta$", **DOTTED)
+    axes[0].set_ylim(1e-6, 1e3)
+    axes[1].set_ylim(0.3, 5)
+    _label(axes)
+    _legend_below(fig, axes, r"rate in units of $1/\lambda$ at first")
+    return fig
+
+
 def by_hand(run: pd.DataFrame) -> Figure:
-    """Draw loss and ||K|| of one run with columns step, loss, norm, critical_norm (where the rate is critical)."""
-    fig, (one, two) = plots.panels(1, 2)
+    """Draw loss and ||K|| of one run with columns step, loss, norm, critical_norm (where the rate is critical).
+
+    Marked are the step at which ||K|| first falls below the line, and the one at which it is lowest.
+    """
+    fig, (one, two) = plots.panels(1, 2, height=3.2)
     plots.curves(one, run, "step", "loss", log="y")
     plots.curves(two, run, "step", "norm", ylabel=r"$\|K\|$")
-    plots.level(two, run["critical_norm"].iloc[0], r"$n/\eta$")
+    level = run["critical_norm"].iloc[0]
+    two.axhline(level, label=r"$n/\eta$", **DOTTED)
+    under = run.index[run["norm"] < level]
+    if len(under):
+        steps = run.loc[[under[0], run["norm"].idxmin()], "step"]
+        for ax in (one, two):
+            for step in steps:
+                ax.axvline(step, color="0.6", linewidth=0.8)
+            ends = [run["step"].iloc[0], *steps, run["step"].iloc[-1]]
+            for number, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True), 1):
+                where = ((first + last) / 2, 1.02)
+                ax.text(*where, str(number), transform=ax.get_xaxis_transform(), ha="center", va="bottom")
     _label([one, two])
+    _legend_below(fig, [two])
     return fig
 
 
@@ -52,20 +97,53 @@ def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
     """
     words = ("loss", "relative kernel norm", f"by eigenspace, s = {space}")
     titles = [f"{name}: {word}" if name else word for name in runs for word in words]
-    fig, axes = plots.panels(len(runs), 3, height=2.9 if len(runs) == 1 else 2.4, titles=titles)
+    fig, axes = plots.panels(len(runs), 3, height=3.1 if len(runs) == 1 else 2.5, titles=titles)
+    look = plots.looks([str(seed) for frame in runs.values() for seed in sorted(frame["seed"].unique())])
     for index, frame in enumerate(runs.values()):
         one, two, three = axes[3 * index : 3 * index + 3]
-        by_seed = frame.assign(seed=frame["seed"].astype(str))
-        by_seed["relative"] = by_seed["norm"] / by_seed.groupby("seed")["norm"].transform("first")
-        plots.curves(one, by_seed, "step", "loss", "seed", log="y", legend="seed")
-        plots.curves(two, by_seed, "step", "relative", "seed", ylabel=r"$\|K\|/\|K_{w_0}\|$", log="y", legend=False)
-        one_run = typical(frame)
-        alike = frame.groupby("step")["ratio"].agg(lambda ratio: ratio.max() - ratio.min()).max() < 1e-3
-        for _, run in [(0, one_run)] if alike else frame.groupby("seed"):
-            two.step(run["step"], 1 / run["ratio"], where="post", color="0.25", linewidth=1.2, linestyle=(0, (1, 1.5)))
-        plots.curves(three, split(one_run, space), "step", "loss", "part", log="y")
+        by_seed = frame.assign(seed=frame["seed"].astype(str), relative=frame["norm"] / _first(frame, "norm"))
+        plots.curves(one, by_seed, "step", "loss", "seed", log="y", legend=False, look=look)
+        plots.curves(two, by_seed, "step", "relative", "seed", ylabel=KERNEL, log="y", legend=False, look=look)
+        _critical(two, frame)
+        parts = split(typical(frame), space)
+        place = {part: 5 + index for index, part in enumerate(parts["part"].unique())}  # no seed has these colours
+        plots.curves(three, parts, "step", "loss", "part", log="y", legend=False, look=place)
+        _fit_to_survivors(frame, {one: by_seed["loss"], two: by_seed["relative"]})
     _label(axes)
+    _legend_below(fig, axes)
     return fig
+
+
+def _fit_to_survivors(frame: pd.DataFrame, panels: Mapping[Axes, pd.Series]) -> None:
+    """Cut panels off above the runs that came down, where others went up and would flatten them."""
+    ends = frame.groupby("seed")["loss"].agg(lambda loss: loss.iloc[-1] <= 10 * loss.iloc[0])
+    stay = frame["seed"].map(ends)
+    if ends.any() and not ends.all():
+        for ax, values in panels.items():
+            ax.set_ylim(top=2 * values[stay].max())
+
+
+def _first(frame: pd.DataFrame, column: str) -> pd.Series:
+    return frame.groupby("seed")[column].transform("first")
+
+
+def _critical(ax: Axes, frame: pd.DataFrame) -> None:
+    """Draw the norm at which the rate is critical, relative to the start: once, or per seed where rates differ."""
+    alike = frame.groupby("step")["ratio"].agg(lambda ratio: ratio.max() - ratio.min()).max() < 1e-3
+    for _, run in [(0, typical(frame))] if alike else frame.groupby("seed"):
+        ax.step(run["step"], 1 / run["ratio"], where="post", label=r"critical: $n/\eta$", **DOTTED)
+
+
+def _legend_below(fig: Figure, axes: Sequence[Axes], title: str | None = None) -> None:
+    """Name what all panels show once, below them, where it covers no data."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    with plots.style():
+        fig.legend(named.values(), named, title=title, loc="outside lower center", ncols=min(len(named), 9))
 
 
 def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:

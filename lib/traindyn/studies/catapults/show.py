@@ -15,8 +15,19 @@ RUN_ALT = (
 )
 
 
-def run(ch: Any, name: str, frame: pd.DataFrame, size: Any, says: str, space: int = 5, experiment: str = "") -> None:
+def run(
+    ch: Any,
+    name: str,
+    frame: pd.DataFrame,
+    size: Any,
+    says: str,
+    space: int = 5,
+    experiment: str = "",
+    older: bool = True,
+) -> None:
     """Show a run as a figure of the chapter, with the archived run below it where there is one.
+
+    A run that was left out is not drawn, and the archived one stands alone; without either nothing is shown.
 
     Args:
         ch: the chapter.
@@ -26,31 +37,69 @@ def run(ch: Any, name: str, frame: pd.DataFrame, size: Any, says: str, space: in
         says: first sentence of the caption.
         space: number of leading directions s.
         experiment: name of the archived run's sizes; the figure's name if empty.
+        older: whether to show the archived run.
     """
-    data, older = figures.kept(frame, space), ch.archived(name)
-    runs, words = {"": data}, [says, tasks.about(frame, size)]
-    if older is not None:
-        runs = {"this run": data, "archived": older}
-        words += ["Below, the archived run:", tasks.about(older, ch.archived_size(experiment or name))]
-    one = figures.typical(data)["seed"].iloc[0]
-    words.append(f"Dotted: the norm at which the rate is critical. By eigenspace: seed {one}.")
-    ch.figure(name, figures.rows(runs, space), caption=" ".join(words), alt=RUN_ALT.format(space), data=data)
+    data, table = figures.kept(frame, space), ch.archived(name) if older else None
+    runs = {
+        name: part for name, part in {"this run": data, "archived": table}.items() if part is not None and len(part)
+    }
+    words = [says] + [tasks.about(frame, size)] * (len(frame) > 0)
+    if table is not None:
+        words += ["Below, the archived run:" if len(runs) > 1 else "The archived run:"]
+        words += [tasks.about(table, ch.archived_size(experiment or name))]
+    if not runs:
+        return
+    first = next(iter(runs.values()))
+    words.append(f"Dotted: where the rate is critical. By eigenspace: seed {figures.typical(first)['seed'].iloc[0]}.")
+    drawn = figures.rows(runs if len(runs) > 1 else {"": first}, space)
+    ch.figure(name, drawn, caption=" ".join(words), alt=RUN_ALT.format(space), data=first)
 
 
 def nets(ch: Any, name: str, runs: Mapping[str, pd.DataFrame], sizes: Mapping[str, Any], says: str, space: int) -> None:
     """Show runs of several networks as one figure, a row for each; arguments as in `run`."""
-    parts = {net: figures.kept(frame, space) for net, frame in runs.items()}
-    words = [says, *(f"{net}: {tasks.about(frame, sizes[net])}" for net, frame in runs.items())]
+    parts = {net: figures.kept(frame, space) for net, frame in runs.items() if len(frame)}
+    words = [says, *(f"{net}: {tasks.about(runs[net], sizes[net])}" for net in parts)]
     drawn, older = dict(parts), ch.archived(name)
     if older is not None:
         drawn |= {f"archived {net}": part for net, part in older.groupby("network", sort=False)}
-        words.append("Below, the archived runs of wider networks on CIFAR-10.")
+        words.append("Archived: on CIFAR-10.")
+    if drawn:
+        ch.figure(
+            name,
+            figures.rows(drawn, space),
+            caption=" ".join([*words, "Dotted: where the rate is critical."]),
+            alt="One row per network, against the step: training loss, norm of the kernel, loss by eigenspace.",
+            data=pd.concat([part.assign(network=net) for net, part in parts.items()]) if parts else older,
+        )
+
+
+def staircase(ch: Any, frame: pd.DataFrame, size: Any) -> None:
+    """Open the chapter: the archived run at rates that rise step by step, or this one where there is none."""
+    older = ch.archived("extended")
+    drawn = figures.kept(frame, 10) if older is None else older
+    said = tasks.about(frame, size) if older is None else tasks.about(older, ch.archived_size("extended"))
     ch.figure(
-        name,
-        figures.rows(drawn, space),
-        caption=" ".join([*words, "Dotted: the norm at which the rate is critical."]),
-        alt="One row per network, against the step: training loss, norm of the kernel, loss by eigenspace.",
-        data=pd.concat([part.assign(network=net) for net, part in parts.items()]),
+        "staircase",
+        figures.staircase(drawn),
+        caption=f"Gradient descent at {schedule(list(zip(size.times, size.ratios, strict=True)))}. {said} Dotted: the "
+        "norm at which the rate is critical.",
+        alt="Left: training loss against the step, a peak at each raise. Right: norm of the kernel, down a staircase.",
+        data=drawn,
+    )
+    last = drawn.groupby("seed").tail(1)
+    ch.glue("stairs_norm", (last["norm"] / last["seed"].map(drawn.groupby("seed")["norm"].first())).mean())
+    ch.glue("stairs_ratio", last["ratio"].mean())
+
+
+def two_numbers(ch: Any, runs: pd.DataFrame) -> None:
+    """Show the model of two numbers."""
+    ch.figure(
+        "two-numbers",
+        figures.two_numbers(runs),
+        caption="The model of two numbers at four rates, in units of its critical rate at the start. Right: the kernel "
+        "times the rate; dotted, where it is critical. Drawn until the loss reaches $10^4$.",
+        alt="Left: loss against the step. Right: kernel times rate against the step, one line per rate.",
+        data=runs,
     )
 
 
