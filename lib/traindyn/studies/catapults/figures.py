@@ -32,25 +32,26 @@ def typical(frame: pd.DataFrame) -> pd.DataFrame:
 def staircase(frame: pd.DataFrame) -> Figure:
     """Draw loss and ||K|| of every seed of a run whose rate is raised again and again; dotted: the critical norm."""
     fig, axes = plots.panels(1, 2, height=3.4)
-    by_seed = frame.assign(seed=frame["seed"].astype(str), relative=frame["norm"] / _first(frame, "norm"))
+    by_seed = frame.assign(seed=_named(frame), relative=frame["norm"] / _first(frame, "norm"))
     plots.curves(axes[0], by_seed, "step", "loss", "seed", log="y", legend=False)
     plots.curves(axes[1], by_seed, "step", "relative", "seed", ylabel=KERNEL, log="y", legend=False)
     _critical(axes[1], frame)
     _label(axes)
-    _legend_below(fig, axes, "seed")
+    _legend_below(fig, axes)
     return fig
 
 
 def two_numbers(runs: pd.DataFrame) -> Figure:
     """Draw loss and kernel of the model of two numbers at several rates: columns ratio, step, loss, norm, eta."""
-    shown = runs[runs["loss"] <= 1e4].assign(rate=runs["ratio"].astype(str))
+    shown = runs[runs["loss"] <= 1e4].reset_index(drop=True)
+    shown["rate"] = shown["ratio"].astype(str)
     shown["critical"] = shown["norm"] * shown["eta"]
     fig, axes = plots.panels(1, 2)
     plots.curves(axes[0], shown, "step", "loss", "rate", log="y", legend=False)
     plots.curves(axes[1], shown, "step", "critical", "rate", ylabel=r"$\eta\lambda$", log="y", legend=False)
     axes[1].axhline(1, label=r"critical: $\lambda = 1/\eta$", **DOTTED)
     axes[0].set_ylim(1e-6, 1e3)
-    axes[1].set_ylim(0.3, 5)
+    axes[1].set_ylim(0.05, 5)
     _label(axes)
     _legend_below(fig, axes, r"rate in units of $1/\lambda$ at first")
     return fig
@@ -98,16 +99,14 @@ def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
     words = ("loss", "relative kernel norm", f"by eigenspace, s = {space}")
     titles = [f"{name}: {word}" if name else word for name in runs for word in words]
     fig, axes = plots.panels(len(runs), 3, height=3.1 if len(runs) == 1 else 2.5, titles=titles)
-    look = plots.looks([str(seed) for frame in runs.values() for seed in sorted(frame["seed"].unique())])
+    look = plots.looks([f"seed {seed}" for frame in runs.values() for seed in sorted(frame["seed"].unique())])
     for index, frame in enumerate(runs.values()):
         one, two, three = axes[3 * index : 3 * index + 3]
-        by_seed = frame.assign(seed=frame["seed"].astype(str), relative=frame["norm"] / _first(frame, "norm"))
+        by_seed = frame.assign(seed=_named(frame), relative=frame["norm"] / _first(frame, "norm"))
         plots.curves(one, by_seed, "step", "loss", "seed", log="y", legend=False, look=look)
         plots.curves(two, by_seed, "step", "relative", "seed", ylabel=KERNEL, log="y", legend=False, look=look)
         _critical(two, frame)
-        parts = split(typical(frame), space)
-        place = {part: 5 + index for index, part in enumerate(parts["part"].unique())}  # no seed has these colours
-        plots.curves(three, parts, "step", "loss", "part", log="y", legend=False, look=place)
+        _parts(three, split(typical(frame), space))
         _fit_to_survivors(frame, {one: by_seed["loss"], two: by_seed["relative"]})
     _label(axes)
     _legend_below(fig, axes)
@@ -121,6 +120,18 @@ def _fit_to_survivors(frame: pd.DataFrame, panels: Mapping[Axes, pd.Series]) -> 
     if ends.any() and not ends.all():
         for ax, values in panels.items():
             ax.set_ylim(top=2 * values[stay].max())
+
+
+def _parts(ax: Axes, parts: pd.DataFrame) -> None:
+    """Draw the loss and its two parts, of `split`, in colours that no seed has."""
+    styles = (("0.15", "-"), (plots.PALETTE[5], "--"), ("0.55", "-."))
+    for (part, rows), (color, dash) in zip(parts.groupby("part", sort=False), styles, strict=True):
+        ax.plot(rows["step"], rows["loss"], color=color, linestyle=dash, linewidth=1.4, label=part)
+    ax.set(xlabel="step", ylabel="loss", yscale="log")
+
+
+def _named(frame: pd.DataFrame) -> pd.Series:
+    return "seed " + frame["seed"].astype(str)
 
 
 def _first(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -149,14 +160,17 @@ def _legend_below(fig: Figure, axes: Sequence[Axes], title: str | None = None) -
 def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw per run the critical rate of every batch beside the rate in use, and the loss (first seed; Figure 4.6a)."""
     words = ("critical rate of each batch", "loss")
-    fig, axes = plots.panels(len(runs), 2, height=2.4, titles=[f"{name}: {word}" for name in runs for word in words])
+    titles = [f"{name}: {word}" for name in runs for word in words]
+    fig, axes = plots.panels(len(runs), 2, height=2.4, titles=titles, sharey="col")
     for index, frame in enumerate(runs.values()):
         one = frame[frame["seed"] == frame["seed"].iloc[0]]
         left, right = axes[2 * index : 2 * index + 2]
-        plots.points(left, one, "step", "batch_critical", ylabel=r"$b/\|K_{batch}\|$", log="y")
-        plots.level(left, one["rate"].iloc[0], r"rate $\eta$")
+        plots.points(left, one, "step", "batch_critical", ylabel=r"$b/\|K_{batch}\|$")
+        left.axhline(one["rate"].iloc[0], label=r"rate in use, $\eta$", **DOTTED)
+        left.set_ylim(bottom=0)
         plots.curves(right, one, "step", "loss", log="y")
     _label(axes)
+    _legend_below(fig, axes)
     return fig
 
 
@@ -177,8 +191,9 @@ def survival(frame: pd.DataFrame) -> Figure:
         )
         gone = table[table["diverged"]]
         ax.plot(gone["ratio"], [3.0] * len(gone), "x", color=plots.PALETTE[3], label="diverged")
-        plots.level(ax, 0.1, "trained")
+        ax.axhline(0.1, label="counts as trained below", **DOTTED)
         _ticks(ax, [ratio for ratio in sorted(table["ratio"].unique()) if ratio != 6.5])  # its label would touch 8
+    _legend_below(fig, axes)
     return fig
 
 
@@ -212,7 +227,7 @@ def planted(run: pd.DataFrame) -> Figure:
     over = at["rate"] > at["critical"]
     for part, marker, label in ((at[over], "s", "planted, super-critical"), (at[~over], "o", "planted, sub-critical")):
         ax.plot(part["step"], part["loss"], marker, ms=5, color=plots.PALETTE[1 + (marker == "o")], label=label)
-    ax.legend(fontsize=8.5)
+    _legend_below(fig, [ax])
     return fig
 
 
@@ -266,12 +281,13 @@ def batches(norms: pd.DataFrame, trained: pd.DataFrame, sizes: Sequence[int]) ->
     """Draw ||K_b||/b of random batches, and super-critical steps per epoch, against the batch size."""
     fig, (left, right) = plots.panels(1, 2)
     plots.points(left, norms, "b", "value", log="xy", xlabel="batch size b", ylabel=r"$\|K_b\|/b$")
-    plots.level(left, 2 * norms["whole"].mean(), r"$1/\eta$ at $\eta=\eta_{crit}/2$")
+    left.axhline(2 * norms["whole"].mean(), label=r"$1/\eta$ at $\eta=\eta_{crit}/2$", **DOTTED)
     words = {"xlabel": "batch size b", "ylabel": "super-critical steps per epoch"}
-    plots.curves(right, trained, "b", "per_epoch", band="range", log="x", **words)
+    plots.points(right, trained, "b", "per_epoch", log="x", **words)
     for ax in (left, right):
         _ticks(ax, sizes)
     _label([left])
+    _legend_below(fig, [left])
     return fig
 
 
@@ -292,8 +308,8 @@ def watcher(compared: Mapping[str, pd.DataFrame], answers: Mapping[str, Mapping]
         watched = table.loc[table["method"] == "watcher", "test"].dropna()
         seeds = [answers[name]["best"]] * len(watched)
         ax.plot(seeds, watched, "^", ms=4, color=plots.PALETTE[2], label="watcher, each seed")
-        ax.legend(fontsize=8.5)
         _ticks(ax, sorted(constant["ratio"].unique()))
+    _legend_below(fig, axes)
     return fig
 
 

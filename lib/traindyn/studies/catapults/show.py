@@ -277,3 +277,36 @@ def schedule(rates: Sequence[tuple[int, float]]) -> str:
 def _archived(ch: Any, name: str, draw: Any, says: str) -> None:
     alt = "The panels of the previous figure, from the archived run."
     ch.archived_figure(name, draw, caption=f"The same from the archived run: {says}", alt=alt)
+
+
+def gallery(ch: Any, more: Mapping[str, pd.DataFrame]) -> None:
+    """Show the repetitions of `gallery.runs`, a figure for each and one for the small networks under SGD."""
+    runs_of = {  # figure: (what it repeats, leading directions, experiment)
+        "digits-fcn": ("Figure C.3a and b: fully connected, on digits", 5, "digits-fcn"),
+        "digits-cnn": ("Figure C.3c and d: convolutional, on digits", 5, "digits-cnn"),
+        "wrn": ("Figure C.4c and d: a residual network", 5, "wrn"),
+        "rank2-bare": ("Figure C.4a and b without biases", 5, "rank2"),
+        "multi-rank2": ("The rank-2 task at rates that are raised twice", 10, "multi-rank2"),
+        "multi-cnn": ("Figures 4.4b and C.6b", 10, "multi-cnn"),
+        "sgd-digits": ("Figure C.10: SGD on digits", 1, "sgd-digits"),
+        "sgd-large": ("Figure C.11a, with fewer points", 1, "sgd-large"),
+        "sgd-myrtle": ("Figure C.11c; s = 1 stands for as many directions as there are classes", 1, "sgd-myrtle"),
+        "sgd-torch-fast": ("Figure C.9 at a higher rate", 1, "sgd-torch"),
+    }
+    for name, (says, space, experiment) in runs_of.items():
+        size = ch.size(experiment)
+        ratio = size.ratio if "ratio" in vars(size) else None
+        said = f"{says}, at ratio {ratio}." if ratio else f"{says}."
+        if "times" in vars(size):
+            said = f"{says}: {schedule(list(zip(size.times, size.ratios, strict=True)))}."
+        run(ch, name, more[name], size, said, space, experiment)
+    small = {"CNN": "sgd-cnn", "WRN": "sgd-wrn", "ViT": "sgd-vit"}
+    says = "Figures 4.7b to d and C.8 with small networks."
+    nets(
+        ch,
+        "sgd-nets",
+        {net: more[name] for net, name in small.items()},
+        {net: ch.size(name) for net, name in small.items()},
+        says,
+        1,
+    )
