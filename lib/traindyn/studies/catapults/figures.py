@@ -150,7 +150,7 @@ def _legend_below(fig: Figure, axes: Sequence[Axes], title: str | None = None) -
     named: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
+            named[label] = handle
         if ax.get_legend() is not None:
             ax.get_legend().remove()
     with plots.style():
@@ -200,8 +200,13 @@ def survival(frame: pd.DataFrame) -> Figure:
 def by_width(frame: pd.DataFrame, column: str, ylabel: str) -> Figure:
     """Draw a column against the width, one line per depth, both scales logarithmic."""
     fig, (ax,) = plots.panels(1, 1)
-    plots.curves(ax, frame, "width", column, "depth", band="range", log="xy", legend="depth", ylabel=ylabel)
+    look = {"log": "xy", "legend": False, "ylabel": ylabel}
+    frame = frame.assign(depth="depth " + frame["depth"].astype(str))
+    plots.curves(ax, frame, "width", column, "depth", band="range", **look)
+    means = frame.groupby(["depth", "width"], as_index=False)[column].mean()
+    plots.points(ax, means, "width", column, "depth", **look)
     _ticks(ax, sorted(frame["width"].unique()))
+    _legend_below(fig, [ax])
     return fig
 
 
@@ -231,12 +236,6 @@ def planted(run: pd.DataFrame) -> Figure:
     return fig
 
 
-def seen(slow: pd.DataFrame, high: pd.DataFrame) -> pd.DataFrame:
-    """Return the table behind `thresholds` for a run at a low and one at a high rate."""
-    columns = ["seed", "step", "loss", "rate", "batch_critical"]
-    return pd.concat([slow[columns].assign(run="low rate"), high[columns].assign(run="high rate")])
-
-
 def match(rates: pd.DataFrame) -> Figure:
     """Draw match rate, base rate and excursion view of every run and seed, one panel per pair of share and base.
 
@@ -250,16 +249,18 @@ def match(rates: pd.DataFrame) -> Figure:
         "windows": "of stretches",
     }
     fig, axes = plots.panels(1, 2, titles=["rises", "excursions"], sharey=True)
+    look = plots.looks(words.values())
     for ax, columns in zip(axes, pairs.values(), strict=True):
         tidy = rates.melt(id_vars=["run", "seed"], value_vars=list(columns), var_name="share", value_name="value")
         tidy["share"] = tidy["share"].map(words)
-        plots.points(ax, tidy, "value", "run", "share", xlabel="share with a super-critical batch", ylabel="")
-        for colour, share in zip(plots.PALETTE, tidy["share"].unique(), strict=False):
-            means = tidy[tidy["share"] == share].groupby("run", sort=False)["value"].mean()
-            ax.plot(means, means.index, "|", ms=16, mew=2, color=colour)
+        named = {"xlabel": "share with a super-critical batch", "ylabel": "", "legend": False, "look": look}
+        plots.points(ax, tidy, "value", "run", "share", **named)
+        for share, part in tidy.groupby("share", sort=False):
+            means = part.groupby("run", sort=False)["value"].mean()
+            ax.plot(means, means.index, "|", ms=16, mew=2, color=plots.PALETTE[look[share]])
         ax.set_xlim(-0.03, 1.03)
-        ax.set_ylim(-1.3, rates["run"].nunique() - 0.6)  # an empty row for the legend
-        ax.legend(loc="lower center", ncols=2, fontsize=8.5)
+        ax.set_ylim(rates["run"].nunique() - 0.5, -0.5)  # the first run on top
+    _legend_below(fig, axes)
     return fig
 
 
@@ -282,10 +283,11 @@ def batches(norms: pd.DataFrame, trained: pd.DataFrame, sizes: Sequence[int]) ->
     fig, (left, right) = plots.panels(1, 2)
     plots.points(left, norms, "b", "value", log="xy", xlabel="batch size b", ylabel=r"$\|K_b\|/b$")
     left.axhline(2 * norms["whole"].mean(), label=r"$1/\eta$ at $\eta=\eta_{crit}/2$", **DOTTED)
-    words = {"xlabel": "batch size b", "ylabel": "super-critical steps per epoch"}
+    words = {"xlabel": "batch size b", "ylabel": "super-critical steps / epoch"}
     plots.points(right, trained, "b", "per_epoch", log="x", **words)
     for ax in (left, right):
         _ticks(ax, sizes)
+        ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     _label([left])
     _legend_below(fig, [left])
     return fig

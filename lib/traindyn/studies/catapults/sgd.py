@@ -73,8 +73,8 @@ def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
 def match_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the means over seeds of several tables of `match`, a row for each."""
     both = pd.concat([table.assign(run=name) for name, table in tables.items() if len(table)])
-    shown = [*MATCH, "count_rises", "count_excursions", "steps"]
-    return both.groupby("run", sort=False)[shown].mean().reset_index()
+    means = both.groupby("run", sort=False)[[*MATCH, "count_rises", "steps"]].mean().reset_index()
+    return means.rename(columns={"count_rises": "rises"}).round({"rises": 0, "steps": 0})
 
 
 def _windows(over: np.ndarray, length: int) -> float:

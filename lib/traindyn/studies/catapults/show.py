@@ -135,7 +135,8 @@ def drift(ch: Any, frame: pd.DataFrame, size: Any) -> None:
         "drift",
         figures.by_width(frame, "drift", r"change of $\|K\|$, relative"),
         caption=f"How far $\\|K\\|$ moves in {size.steps} steps at half the critical rate, by depth and width. "
-        f"{tasks.NAMES[size.data]}, {size.n} samples. Lines: mean, bands: range over {frame['seed'].nunique()} seeds.",
+        f"Data: {tasks.NAMES[size.data]}, {size.n} samples. Lines: mean, bands: range over {frame['seed'].nunique()} "
+        "seeds.",
         alt="Relative change of the kernel's norm against width on logarithmic scales, one line for each depth.",
         data=frame,
     )
@@ -150,7 +151,7 @@ def survival(ch: Any, tables: Mapping[str, pd.DataFrame], sizes: Sequence[Any]) 
         "survival",
         figures.survival(table),
         caption="Remark 4.3.1: where gradient descent ends at a multiple of the critical rate, one point per seed; "
-        f"crosses at the top: diverged. {tasks.NAMES[sizes[0].data]}, {sizes[0].n} samples, widths {widths}; "
+        f"crosses at the top: diverged. Data: {tasks.NAMES[sizes[0].data]}, {sizes[0].n} samples, widths {widths}; "
         f"{sizes[0].steps} steps (five layers) and {sizes[1].steps} steps.",
         alt="Three panels: final over initial loss against the rate: five layers, two layers, a quadratic model.",
         data=table,
@@ -216,8 +217,7 @@ def match(ch: Any, tables: Mapping[str, pd.DataFrame], printed: Mapping[str, str
         "match",
         figures.match(rates),
         caption="Table 4.2 with its base rate and the excursion view, one point per seed. Printed match rates: "
-        f"{', '.join(f'{net} {rate} %' for net, rate in printed.items())}. {counts.iloc[0]} seeds of the first run, "
-        f"{counts.iloc[1]} of the others.",
+        f"{', '.join(f'{net} {rate} %' for net, rate in printed.items())}. Seeds: {counts.min()} to {counts.max()}.",
         alt="For each run the match rate, the base rate and the excursion share of every seed as points from 0 to 1.",
         data=rates,
     )
