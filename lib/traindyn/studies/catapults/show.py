@@ -87,8 +87,10 @@ def staircase(ch: Any, frame: pd.DataFrame, size: Any) -> None:
         data=drawn,
     )
     last = drawn.groupby("seed").tail(1)
-    ch.glue("stairs_norm", (last["norm"] / last["seed"].map(drawn.groupby("seed")["norm"].first())).mean())
+    edge = last["start"] * last["seed"].map(drawn.groupby("seed")["norm"].first()) / (last["norm"] * last["rate"])
     ch.glue("stairs_ratio", last["ratio"].mean())
+    ch.glue("stairs_edge_least", edge.min())
+    ch.glue("stairs_edge_most", edge.max())
 
 
 def two_numbers(ch: Any, runs: pd.DataFrame) -> None:
