@@ -43,3 +43,19 @@ def test_shares_and_verdict_by_hand():
         (0.7, 0.0, "undecided"),
     ):
         assert overshoot.verdict(pd.DataFrame({"foreseen": [foreseen], "false_alarms": [alarms]})) == says
+
+
+@pytest.mark.parametrize("c", [1.2, 1.9])
+def test_the_exercise_on_overshoot(c):
+    K, batch = (
+        torch.ones(4, 4, dtype=torch.float64),
+        torch.tensor([0]),
+    )  # all samples react alike; a quarter is the batch
+    edge = (2 * c - 1) / 3
+
+    def change(r):
+        residual = torch.tensor([1.0, r, r, r], dtype=torch.float64)
+        return (overshoot.linear_loss(K, residual, batch, c / 2) - residual.square().mean()).item()
+
+    assert change(edge - 0.01) > 0 > change(edge + 0.01) and change(edge) == pytest.approx(0, abs=1e-12)
+    assert edge < c / 2  # each of the others grows below c/2; the whole loss does so only below this
