@@ -1,4 +1,4 @@
-"""Whether the antipodal critical point attracts: five students pushed off it and trained again (ours, not the draft's)."""
+"""Whether the antipodal critical point attracts: five students pushed off it and trained again."""
 
 from __future__ import annotations
 

@@ -163,13 +163,12 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
             student counts as aligned for Corollary 2.
 
     Returns:
-        `seeds`; `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over nodes, training set and fresh inputs: the
-            theorem's bound holds at every input), `dropped`
-        (relative rms change of the held-out output when all students that are not matched are removed); over
-        (seeds, T, m): `cosine`, `absolute` (best with each teacher, bias included), `bound` (sin theta * max_k
-        |alpha_kj| / eps of the best co-linear student, over `proof_constant`); over (seeds, T): `angle` (sin theta of the
-        worst teacher); over (seeds, T, n): `node` (best cosine of each student),
-        `strength` (|v_k| |w_k|).
+        `seeds`; `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over nodes, training set and fresh inputs, since
+        the theorem bounds it at every input), `dropped` (relative rms change of the held-out output when all students
+        that are not matched are removed), `angle` (sin theta of the worst teacher); over (seeds, T, m): `cosine`,
+        `absolute` (best with each teacher, bias included), `bound` (sin theta * max_k |alpha_kj| / eps of the best
+        co-linear student, over `proof_constant`); over (seeds, T, n): `node` (best cosine of each student), `strength`
+        (|v_k| |w_k|).
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs)
     X, fresh = (
@@ -233,9 +232,10 @@ def ends(run: SimpleNamespace, loose: float, aligned: float, opposite: float = 0
 
     Returns:
         `fall` (peak over final eps), `worst_cosine` (of the worst teacher at the end), `bound` (largest over teachers
-        and steps), `narrowed` (worst teacher's sin theta at the peak of eps over that at the end), `dropped`, `dropped_early` (at the end, and after a tenth of the steps), `unaligned_share` (median
-        |v||w| of unaligned students over that of aligned ones at the end; 0 if none is unaligned), `opposite`
-        (teachers that end co-linear with a student only with the opposite sign).
+        and steps), `narrowed` (worst teacher's sin theta at the peak of eps over that at the end), `dropped`,
+        `dropped_early` (at the end, and after a tenth of the steps), `unaligned_share` (median |v||w| of unaligned
+        students over that of aligned ones at the end; 0 if none is unaligned), `opposite` (teachers that end co-linear
+        with a student only with the opposite sign).
     """
     early = int(np.argmax(run.steps >= 0.1 * run.steps[-1]))
     node, strength = run.node[:, -1], run.strength[:, -1]

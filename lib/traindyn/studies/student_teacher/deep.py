@@ -89,8 +89,9 @@ def alignment(run: SimpleNamespace) -> pd.DataFrame:
 
     Returns:
         `start`, `best` (mean over teacher nodes of the best correlation, before and after training), `worst` (of the
-        worst teacher node after it), `early` (how far the mean has risen on its way from `start` to 1, in the
-            mean over all looks, which are spaced in logarithmic time), `spearman` (between best correlation and E beta_kk of the student's nodes at the end).
+        worst teacher node after it), `early` (how far the mean has come on its way from `start` to 1, in the mean over
+        all looks, which are spaced in logarithmic time), `spearman` (between best correlation and E beta_kk of the
+        student's nodes at the end).
     """
     best, rows = mean_best(run), []
     for depth in range(1, run.depth + 1):

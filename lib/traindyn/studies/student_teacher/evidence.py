@@ -127,7 +127,7 @@ def focus_shifting(
 
 
 def turn_time(run: Trained, at: int, who: np.ndarray, start: int) -> float:
-    """Return the median epoch at which some students of one seed are first closer to another teacher than the strongest.
+    """Return the median epoch at which some students of one seed are first closer to a teacher but the strongest.
 
     Args:
         run: what was trained.
