@@ -50,8 +50,11 @@ def test_followers_and_trajectories():
     assert evidence.followers(run, 0, 0.95).tolist() == [[2, 0]]
     found = evidence.trajectories(run, 0.95)
     assert found.loc[(10, 0)].tolist() == [2, 0] and found.loc[(10, 1)].tolist() == [0, math.inf]
-    ways = tables.trajectories(recorded(np.zeros((1, 3, 2)), np.full((1, 3, 2), 0.5), epochs=[0, 1, 2]), 500)
-    assert ways["updates"].tolist() == [500, 1000] * 2 and set(ways["teacher"]) == {0}
+    two = recorded(np.zeros((1, 3, 2)), np.full((1, 3, 2), 0.5), np.array([[[0, 0]] * 2 + [[0, 1]]]), epochs=[0, 1, 2])
+    two.pairs = np.arange(12.0).reshape(1, 3, 2, 2)
+    ways = tables.trajectories(two, 500)
+    assert ways["updates"].tolist() == [500, 1000] * 2 and ways["teacher"].tolist() == [0, 0, 1, 1]
+    assert ways["own"].tolist() == [4, 8, 7, 11] and set(ways["lead"]) == {0.5}
 
 
 def test_the_l_shape_in_units_of_each_seed():
@@ -133,8 +136,20 @@ def test_losses_by_width_and_epoch():
     assert tables.losses(runs)["log10_loss"].min() == pytest.approx(-7)
 
 
+def test_the_numbers_of_the_prose():
+    runs = {f: learner(6 + f, 18 + (f > 1)) for f in (1, 2, 5, 10)}
+    found = tables.told(runs, 0.95, 0.9, 0.5)
+    assert found["early_1x"] == 0.35 and found["late_1x"] == 0.9 and found["short"] == pytest.approx(2)
+    assert (
+        found["first"] == 5 and found["last"] == math.inf and found["cover_2x"] == pytest.approx((9 * 100 + 101) / 10)
+    )
+    assert found["idle_10x"] == 1 and found["carried_10x"] == 1 and found["loss100_5x"] == 0
+    assert math.isnan(found["loss10_5x"]) and math.isnan(found["switched"])
+
+
 def test_short_runs_give_tables_without_rows():
     short = {f: recorded(np.zeros((2, 1, 20))) for f in (1, 5)}
+    assert all(math.isnan(value) or value == math.inf for value in tables.told(short, 0.95, 0.9, 0.5).values())
     for made in (
         *evidence.strong_first(short, short[5], 0.95), *evidence.focus_shifting(short, 0.5, 0.9),
         *evidence.recovery_rates(short, {0.5: short}, 1.0, 0.95), *evidence.stuck(short, {0.5: short}, 0.95),

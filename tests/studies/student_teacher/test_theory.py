@@ -131,7 +131,7 @@ def test_escape_times_follow_both_laws():
 def test_theorem7_and_the_symmetric_case():
     ratio = flows.log_ratio([0], SimpleNamespace(nodes=3, d=4, step=0.002, steps=300)).iloc[0]
     assert ratio["gap"] < 1e-8 and ratio["direction"] < 1e-3
-    table, _ = flows.common([0, 1], SimpleNamespace(nodes=3, d=5, step=0.05, time=30.0, norms=[0.03, 0.01]))
+    table = flows.common([0, 1], SimpleNamespace(nodes=3, d=5, step=0.05, time=30.0, norms=[0.03, 0.01]))
     assert (table["rises"] == 0).all() and (table["late"] < 1e-6).all()
     assert flows.angle_slope(table, 0.03)["slope"].to_numpy() == pytest.approx(np.ones(2), abs=0.15)
 

@@ -163,7 +163,7 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
             student counts as aligned for Corollary 2.
 
     Returns:
-        `seeds`; `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over nodes, training set and fresh inputs, since
+        `seeds`; `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over nodes, training set and fresh inputs:
         the theorem bounds it at every input), `dropped` (relative rms change of the held-out output when all students
         that are not matched are removed), `angle` (sin theta of the worst teacher); over (seeds, T, m): `cosine`,
         `absolute` (best with each teacher, bias included), `bound` (sin theta * max_k |alpha_kj| / eps of the best

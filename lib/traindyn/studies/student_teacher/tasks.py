@@ -32,6 +32,7 @@ class Trained:
         norm: (R, T, n), |v_k|.    balance: (R, T, n), |v_k| / |w_k|.
         loss: (R, T), (1/2) E |f* - f|^2 on held-out inputs.
         power: (R,), the same of a student that outputs 0.
+        pairs: (R, T, n, m), correlation of each student with each teacher, if it was asked for.
     """
 
     seeds: list[int]
@@ -46,6 +47,7 @@ class Trained:
     balance: np.ndarray
     loss: np.ndarray
     power: np.ndarray
+    pairs: np.ndarray | None = None
 
     def at(self, epoch: float) -> int | None:
         """Return the position of an epoch among the recorded ones, or None if it was not reached."""
@@ -66,6 +68,7 @@ def experiment(
     std: float = 0.005,
     epochs: int | None = None,
     held_out: bool = True,
+    pairs: bool = False,
 ) -> Trained:
     """Train one student per seed in the authors' common setting.
 
@@ -82,6 +85,7 @@ def experiment(
         std: standard deviation of the student's initial weights.
         epochs: other than `size.epochs`.
         held_out: whether correlations are taken on held-out inputs (Figure 6) or on training inputs (Figure 3).
+        pairs: whether all correlations are kept.
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, p).to(dtype, device)
     X, fresh = (
@@ -99,7 +103,8 @@ def experiment(
         out = out if held_out else student(fresh[runs])
         best, pick = rho.max(dim=2)
         v = student.weights[1].norm(dim=2)
-        return {
+        every = {"pairs": rho} if pairs else {}
+        return every | {
             "best": rho.amax(1),
             "rho": best,
             "pick": pick,
