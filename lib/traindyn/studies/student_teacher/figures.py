@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
+import matplotlib.ticker
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +24,12 @@ def teacher_colour(rank: int) -> tuple[float, ...]:
     return mpl.colormaps["plasma"](0.88 * math.log(1 + rank) / math.log(WEAKEST))
 
 
+def below(ax: Axes, columns: int, **options: object) -> None:
+    """Put the legend of a panel below it, where it hides no line."""
+    with plots.style():
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, **options)
+
+
 def one_scale(axes: Sequence[Axes]) -> None:
     """Give all panels the widest of their ranges, so that rows can be compared."""
     for get, put in (("get_xlim", "set_xlim"), ("get_ylim", "set_ylim")):
@@ -32,11 +39,17 @@ def one_scale(axes: Sequence[Axes]) -> None:
 
 
 def profile(found: pd.DataFrame) -> Figure:
-    """Draw the five students of `critical.profile`, and their sum beside the teacher."""
-    fig, axes = plots.panels(1, 2, titles=["five students", "their sum"], sharey=True)
-    sums, look = found["node"].isin(["teacher", "sum of the five"]), plots.looks(found["node"])
-    for ax, part, label in zip(axes, (found[~sums], found[sums]), ("contribution", ""), strict=True):
-        plots.curves(ax, part, "t", "value", hue="node", xlabel="position along $w^*$", ylabel=label, look=look)
+    """Draw the five students of `critical.profile`, and their sum on the teacher."""
+    fig, axes = plots.panels(1, 2, height=3.2, titles=["five students", "their sum"], sharey=True)
+    teacher, total = (found[found["node"] == name] for name in ("teacher", "sum of the five"))
+    students = found[~found["node"].isin(["teacher", "sum of the five"])]
+    along = "position along $w^*$"
+    plots.curves(axes[0], students, "t", "value", "node", None, along, "contribution", legend=False)
+    axes[1].plot(teacher["t"], teacher["value"], color=TEACHER, lw=7, label="teacher")
+    axes[1].plot(total["t"], total["value"], color="0.15", lw=1.4, label="sum of the five")
+    axes[1].set_xlabel(along)
+    for ax, columns in zip(axes, (3, 2), strict=True):
+        below(ax, columns)
     return fig
 
 
@@ -133,7 +146,11 @@ def trajectories(found: pd.DataFrame) -> Figure:
 
 def recovery(found: pd.DataFrame) -> Figure:
     """Draw the rates of `tables.rates` over teachers, one panel per decay and epoch (Figure 6)."""
-    return plots.facets(found, "teacher", "rate", cols="at", hue="width", ylabel="recovery rate", look=WIDTHS)
+    fig = plots.facets(found, "teacher", "rate", cols="at", hue="width", ylabel="recovery rate", look=WIDTHS)
+    for ax, title in zip(fig.axes, found["at"].unique(), strict=False):
+        ax.set_title(title)
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    return fig
 
 
 def best(found: pd.DataFrame, shown: int = 7) -> Figure:
@@ -183,7 +200,7 @@ def plane(lines: pd.DataFrame) -> Figure:
     A student has one colour in every panel; each panel's legend gives its fan-out there.
     """
     seeds = list(lines["seed"].unique())
-    fig, axes = plots.panels(1, len(seeds), height=3.2, titles=[f"seed {seed}" for seed in seeds])
+    fig, axes = plots.panels(1, len(seeds), height=4.0, titles=[f"seed {seed}" for seed in seeds])
     look = plots.looks(lines.loc[lines["kind"] == "student", "node"])
     for ax, (_, part) in zip(axes, lines.groupby("seed"), strict=True):
         for node, line in part.groupby("node", sort=False):
@@ -193,6 +210,6 @@ def plane(lines: pd.DataFrame) -> Figure:
             label = None if teacher else f"{line['norm'].iloc[0]:.2f}"
             ax.plot(line["x"], line["y"], color=color, label=label, zorder=1 + (not teacher), **style)
         ax.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
-        ax.legend(fontsize=7, title=r"$\|v_k\|$")
+        below(ax, 3, title=r"$\|v_k\|$")
     fig.draw_without_rendering()  # the layout of axes with a fixed aspect settles at the second draw
     return fig

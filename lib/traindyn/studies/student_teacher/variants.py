@@ -157,7 +157,7 @@ def _lines(run: SimpleNamespace, at: int) -> pd.DataFrame:
         for k in range(W.shape[1]):
             w = W[:, k] / W[:, k].norm()
             foot = -float(b[k] / W[:, k].norm()) * w
-            for reach in (-3.0, 3.0):
+            for reach in (-5.0, 5.0):
                 x, y = (foot + reach * torch.stack([-w[1], w[0]])).tolist()
                 rows.append((f"{kind} {k}", kind, float(norm[k]), x, y))
     return pd.DataFrame(rows, columns=["node", "kind", "norm", "x", "y"])
