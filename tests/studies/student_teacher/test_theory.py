@@ -278,3 +278,12 @@ def test_ends_of_trained_students_by_hand():
     assert found["unaligned_share"][5] == pytest.approx(0.1) and found["unaligned_share"][6] == 0
     path = critical.approach(run)
     assert path["bound"].tolist() == [3.5, 1, 2, 2] and path["step"].min() == 1
+
+
+def test_the_proofs_constant_is_above_what_a_linear_program_reaches():
+    theta, d, K = 0.1, 2, 4
+    smallest = relus.smallest_sup(0, d, K, theta, 400)
+    reached = math.sin(theta) / smallest
+    assert 1 < reached < critical.proof_constant(d, K) and critical.proof_constant(d, 2 * K, 2.0) == pytest.approx(
+        critical.proof_constant(d, K)
+    )
