@@ -4,6 +4,7 @@ from traindyn.studies.elasticity import (
     closed_form_features,
     closed_form_flows,
     closed_form_gate,
+    definition2,
     evidence,
     evidence_theory,
     example,
@@ -15,12 +16,14 @@ from traindyn.studies.elasticity import (
     phases,
     regression,
     relu_gate,
+    variants,
 )
 
 __all__ = [
     "closed_form_features",
     "closed_form_flows",
     "closed_form_gate",
+    "definition2",
     "evidence",
     "evidence_theory",
     "example",
@@ -32,4 +35,5 @@ __all__ = [
     "phases",
     "regression",
     "relu_gate",
+    "variants",
 ]

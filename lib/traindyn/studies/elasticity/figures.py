@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from traindyn.report import plots
 
 SMOOTHED = "smoothed elasticity"
+KINDS = {"same class": 0, "other class": 1}
+READINGS = {
+    "limit": "(a) as printed, small step",
+    "finite": "(b) as printed, finite step",
+    "adam": "(c) divergence, Adam step",
+    "released": "(d) released expression",
+    "softmax": "(e) change of the softmax",
+}
 PANELS = {"a": "(a) $x=(1,-1,1)$", "b": "(b) $x=(1,-11,1)$"}  # of Figures 11 and 12
 VARIANTS = {"printed": "printed $M$", "own_factor": "$M$ of Eq. 3", "small_start": "small start"}  # of Figures 6 to 8
 # pairs of Figure 9: title, and how many steps are drawn
@@ -21,23 +30,77 @@ PAIRS = {
 def own_and_other(frame: pd.DataFrame) -> Figure:
     """Draw how far a step moves its own class and other classes, from a table of `images.own_and_other`."""
     fig, (ax,) = plots.panels(height=3.0)
-    plots.curves(ax, frame, "step", "value", "kind", band="range", log="y", ylabel=SMOOTHED)
+    plots.curves(ax, frame, "step", "value", "kind", band="range", log="y", ylabel=SMOOTHED, look=KINDS, geometric=True)
+    _from_zero(ax)
     return fig
 
 
 def classes(frame: pd.DataFrame, statistic: str) -> Figure:
     """Draw one of Figures 1, 2 and 13 from a table of `images.tidy`: one panel per sampled class."""
-    shown = frame[frame["statistic"] == statistic]
-    return plots.facets(
-        shown, "step", "value", cols="sampled class", hue="class of x'", band="range", log="y", ylabel=SMOOTHED
-    )
+    shown = frame[(frame["statistic"] == statistic) & (frame["variant"] == "limit")]
+    if shown.empty:
+        return nothing()
+    how = {"cols": "sampled class", "hue": "class of x'", "band": "range", "log": "y", "ylabel": SMOOTHED}
+    return _all_from_zero(plots.facets(shown, "step", "value", geometric=True, **how))
 
 
 def statistics(frame: pd.DataFrame) -> Figure:
     """Draw own and other classes by every summary of a block, one row per run, from a table of `images.joined`."""
-    return plots.facets(
-        frame, "step", "value", cols="statistic", rows="run", hue="kind", band="range", log="y", ylabel=SMOOTHED
-    )
+    shown = frame[frame["variant"] == "limit"]
+    how = {"cols": "statistic", "rows": "run", "hue": "kind", "band": "range", "log": "y", "ylabel": SMOOTHED}
+    return _all_from_zero(plots.facets(shown, "step", "value", look=KINDS, geometric=True, **how))
+
+
+def variants(frame: pd.DataFrame) -> Figure:
+    """Draw own and other classes by every reading of Definition 2, from a table of `images.by_variant`."""
+    if frame.empty:
+        return nothing()
+    named = frame.assign(variant=frame["variant"].map(READINGS))
+    how = {"cols": "variant", "hue": "kind", "band": "range", "log": "y", "ylabel": SMOOTHED, "sharey": False}
+    fig = _all_from_zero(plots.facets(named, "step", "value", look=KINDS, geometric=True, **how))
+    for ax in fig.axes:
+        if ax.get_title().startswith("variant "):
+            ax.set_title(ax.get_title().removeprefix("variant "))
+            ax.axhline(1.0, color="0.25", linestyle=":", linewidth=1)
+    return fig
+
+
+def denominators(frame: pd.DataFrame) -> Figure:
+    """Draw why S becomes large: what a step moves at its own point and elsewhere, from `curves` of an experiment."""
+    fig, axes = plots.panels(1, 2, titles=["divergence after a step", "largest $S$ of a pair"])
+    named = {"own_median": "at its own point", "own_least": "there, smallest", "other_median": "in other classes"}
+    long = frame.melt(["seed", "step"], list(named), "of", "value")
+    long = long.assign(of=long["of"].map(named))
+    words = {"band": "range", "log": "y", "geometric": True}
+    plots.curves(axes[0], long, "step", "value", "of", ylabel=r"$2\,\mathrm{KL}/\eta^2$", **words)
+    plots.curves(axes[1], frame, "step", "largest", ylabel=r"$S(x',x)$", **words)
+    for ax in axes:
+        _from_zero(ax)
+    return fig
+
+
+def nothing() -> Figure:
+    """Return a panel that says that its data set is not here."""
+    fig, (ax,) = plots.panels(height=1.2)
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "the data set of this experiment is not here", ha="center", va="center")
+    return fig
+
+
+def _from_zero(ax: Axes) -> None:
+    """Give an axis of training steps a logarithmic scale that holds step 0."""
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("training step")
+
+
+def _all_from_zero(fig: Figure) -> Figure:
+    for ax in fig.axes:
+        if ax.axison:
+            labelled = ax.get_xlabel()
+            _from_zero(ax)
+            ax.set_xlabel("training step" if labelled else "")
+    return fig
 
 
 def distance(cloud: pd.DataFrame) -> Figure:

@@ -281,13 +281,16 @@ def phases(frame: pd.DataFrame, settled: float, late: float = 1 / 3) -> pd.DataF
 def loss_link(figures: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """Return how far S rises while the loss falls, by figure, from the tables of `phases` of Figures 6 to 8.
 
-    Columns linked and linked_log of the printed M, linked_small of the small start; cases: the figure's number.
+    Columns linked, linked_log and t99 of the printed M, linked_small and t99_small of the small start; cases: the
+    figure's number.
     """
     by = {number: read.unstack("variant") for number, read in figures.items()}
     chosen = {
         "linked": ("linked", "printed"),
         "linked_log": ("linked_log", "printed"),
         "linked_small": ("linked", "small_start"),
+        "t99": ("t99", "printed"),
+        "t99_small": ("t99", "small_start"),
     }
     return stacked(
         {n: pd.DataFrame({name: read[of] for name, of in chosen.items()}) for n, read in by.items()}, "figure"
