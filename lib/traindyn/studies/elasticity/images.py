@@ -237,6 +237,11 @@ def by_variant(frame: pd.DataFrame, statistic: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["variant", "kind", "seed", "step"])
 
 
+def of_limit(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the deciding variant, the limit of a small step."""
+    return frame[frame["variant"] == "limit"]
+
+
 def joined(experiments: Mapping[str, Experiment]) -> pd.DataFrame:
     """Return the tables of several experiments as one, with a column `run` that names them."""
     return pd.concat([found.frame.assign(run=name) for name, found in experiments.items()], ignore_index=True)
