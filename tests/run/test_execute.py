@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traindyn import parameters
+from traindyn.errors import InputError
 from traindyn.report import provenance
 from traindyn.run import cli, execute, keys, notebook
 
@@ -389,6 +391,12 @@ def test_a_mistake_is_one_line_status_2_and_creates_nothing(bare_book, capsys, w
     said = capsys.readouterr().err
     assert said.startswith("traindyn: ") and said.count("\n") == 1 and message in said, said
     assert contents(book) == before
+
+
+def test_a_set_that_an_experiment_can_do_without_stops_no_run():
+    execute._check_data(SimpleNamespace(sizes={"one": {"data": "celeba", "optional": True}, "two": {"data": "digits"}}))
+    with pytest.raises(InputError, match="celeba"):
+        execute._check_data(SimpleNamespace(sizes={"one": {"data": "celeba", "optional": False}}))
 
 
 def test_data_that_is_not_here_or_damaged_is_told_before_anything_runs(bare_book, capsys, tmp_path, monkeypatch):

@@ -81,6 +81,23 @@ def test_a_set_that_is_not_here_leaves_its_claims_open():
         images.experiment([0], SimpleNamespace(**{**vars(size), "optional": False}), torch.float64, None)
 
 
+def test_the_readings_of_an_archived_run_side_by_side():
+    rows = [
+        [seed, name, "off_diagonal", 0.5 + 0.25 * (name == "released")]
+        for seed in (0, 1)
+        for name in ("limit", "released")
+    ]
+    parts = {"same-flat": {"outcome": False}, "released": {"outcome": True}, "adam": {"outcome": False}}
+    record = {"verdict": "fails", "parts": parts, "evidence": {"wins": {"rows": rows}}}
+    table = evidence.shares({"fig1-svhn": record, "fig2-cifar10": None})
+    assert table["fig1-svhn"].to_dict()["(d) released"] == 75 and table["fig1-svhn"]["(a) limit"] == 50
+    assert table["fig2-cifar10"].isna().all()
+    assert "fig1-svhn: (d)" in evidence.told({"fig1-svhn": record, "fig2-cifar10": None})
+    assert "none" in evidence.told({"fig1-svhn": {**record, "parts": {}}})
+    assert "(a)" in evidence.told({"fig1-svhn": {**record, "verdict": "holds"}})
+    assert "No archived run" in evidence.told({"fig1-svhn": None, "fig2-cifar10": {**record, "verdict": "undecided"}})
+
+
 # the experiments themselves, on 8x8 digits
 
 TINY = {"data": "digits", "classes": [0, 1, 6], "side": 8, "width": 2, "blocks": [1], "k": 3, "lr": 1e-3}

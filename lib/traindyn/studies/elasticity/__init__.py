@@ -15,6 +15,7 @@ from traindyn.studies.elasticity import (
     penalised,
     phases,
     regression,
+    released_features,
     relu_gate,
     variants,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "penalised",
     "phases",
     "regression",
+    "released_features",
     "relu_gate",
     "variants",
 ]

@@ -106,6 +106,44 @@ def accuracies(experiments: Mapping[str, Experiment]) -> pd.DataFrame:
     return table(_numbers(rows, ["seed", "set"], ["accuracy"]), "set")
 
 
+LETTERS = {"limit": "(a)", "finite": "(b)", "adam": "(c)", "released": "(d)", "softmax": "(e)"}
+
+
+def shares(records: Mapping[str, dict | None]) -> pd.DataFrame:
+    """Return the mean share of comparisons that the same class wins, by reading (rows) and claim (columns), per cent.
+
+    Args:
+        records: entries of an archived `claims.json` by claim, None for one that is not there; their `wins`.
+    """
+    columns = {}
+    for name, record in records.items():
+        rows = (record or {}).get("evidence", {}).get("wins", {}).get("rows", [])
+        frame = pd.DataFrame(rows, columns=["seed", "variant", "statistic", "wins"])
+        chosen = frame[frame["statistic"] == "off_diagonal"].groupby("variant")["wins"].mean()
+        columns[name] = (100 * chosen.astype(float)).round(0)
+    found = pd.DataFrame(columns).reindex(list(LETTERS))
+    return found.set_axis([f"{letter} {name}" for name, letter in LETTERS.items()])
+
+
+def told(records: Mapping[str, dict | None]) -> str:
+    """Return in a sentence which readings show what the source prints, by the archived outcome of every part."""
+    said = []
+    for name, record in records.items():
+        if record is None or record["verdict"] == "undecided":
+            continue
+        parts = {part: found["outcome"] for part, found in record["parts"].items()}
+        shown = {"limit": record["verdict"] == "holds"} | {name: parts.get(name) for name in list(LETTERS)[1:]}
+        having = [LETTERS[reading] for reading, outcome in shown.items() if outcome]
+        said.append(f"{name}: {', '.join(having) or 'none'}")
+    if not said:
+        return "No archived run decides these figures yet."
+    return (
+        "Readings that show the whole printed picture in the archived run, by the criteria of the cards: "
+        + "; ".join(said)
+        + "."
+    )
+
+
 def split(group: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the looks of one seed, variant and statistic as arrays.
 

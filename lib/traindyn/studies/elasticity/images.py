@@ -266,6 +266,16 @@ def variants_caption(size: SimpleNamespace, found: Experiment) -> str:
     )
 
 
+def archived_caption(size: SimpleNamespace, table: pd.DataFrame) -> str:
+    """Return what `variants_caption` says, of an archived run: its sizes and its table of `by_variant`."""
+    classes = ", ".join(map(str, size.classes))
+    return (
+        f"The archived run: {size.data}, classes {classes}, ResNet-18 without normalisation ({size.stem} stem), "
+        f"{size.steps} steps of batch {size.batch}; geometric mean and range over {table['seed'].nunique()} seeds. "
+        f"(c) to (e) after one step of a fresh Adam of size {size.lr:g}; dotted: 1."
+    )
+
+
 def _told(size: SimpleNamespace, found: Experiment) -> str:
     """Return data and network of an experiment in words."""
     names = ", ".join(str(c) for c in size.classes)
