@@ -82,11 +82,8 @@ def test_a_set_that_is_not_here_leaves_its_claims_open():
 
 
 def test_the_readings_of_an_archived_run_side_by_side():
-    rows = [
-        [seed, name, "off_diagonal", 0.5 + 0.25 * (name == "released")]
-        for seed in (0, 1)
-        for name in ("limit", "released")
-    ]
+    won = {"limit": 0.5, "released": 0.75}
+    rows = [[seed, name, "off_diagonal", share] for seed in (0, 1) for name, share in won.items()]
     parts = {"same-flat": {"outcome": False}, "released": {"outcome": True}, "adam": {"outcome": False}}
     record = {"verdict": "fails", "parts": parts, "evidence": {"wins": {"rows": rows}}}
     table = evidence.shares({"fig1-svhn": record, "fig2-cifar10": None})
