@@ -201,9 +201,12 @@ def test_a_finished_run_is_kept_until_forced(bare_book, capsys):
     first = (out / "provenance.json").stat().st_mtime_ns
     assert run(book) == 0 and (out / "provenance.json").stat().st_mtime_ns == first
     assert "nothing has changed" in capsys.readouterr().err
+    key = json.loads((out / "provenance.json").read_text())["key"]
     (out / "provenance.json").write_text('{"key": "tru')  # damaged: not believed
+    kept = book / "_build" / "kept" / key  # what a killed run had finished, of no use once the run is
+    kept.mkdir(parents=True)
     assert run(book) == 0
-    assert json.loads((out / "provenance.json").read_text())["key"]
+    assert json.loads((out / "provenance.json").read_text())["key"] == key and not kept.exists()
 
 
 def test_a_failing_cell_is_one_line_with_its_log_and_leaves_no_run(bare_book, capsys):
