@@ -144,6 +144,20 @@ def told(records: Mapping[str, dict | None]) -> str:
     )
 
 
+def told_leads(record: dict | None) -> str:
+    """Return in a sentence how far same-class values lead late in the archived training, by every reading.
+
+    Args:
+        record: entry of an archived `claims.json` whose evidence has `lead` (of `leads`), or None.
+    """
+    rows = (record or {}).get("evidence", {}).get("lead", {}).get("rows", [])
+    if not rows:
+        return ""
+    lead = pd.DataFrame(rows, columns=["seed", "variant", "lead"]).groupby("variant")["lead"].median()
+    each = ", ".join(f"{letter} {lead[name]:.2g}" for name, letter in LETTERS.items() if name in lead)
+    return f"Same-class over other-class values, late in the archived training of Figure 1, median over seeds: {each}."
+
+
 def split(group: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the looks of one seed, variant and statistic as arrays.
 
