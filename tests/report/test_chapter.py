@@ -261,6 +261,7 @@ def test_an_archived_figure_is_drawn_by_the_same_function(toy_book, tmp_path, sh
 def test_what_outlives_a_process_has_a_folder_of_its_content(toy_book, tmp_path, shown):
     assert executed(tmp_path).keep is None
     run = {"preset": "smoke", "sizes": {}, "is_preset": True, "out": str(tmp_path / "out"), "key": "abc"}
+    assert Chapter("toy", {**PARAMETERS, "_run": {**run, "key": ""}}).keep is None  # of no content: nothing is kept
     assert Chapter("toy", {**PARAMETERS, "_run": run}).keep == toy_book / "_build" / "kept" / "abc"
 
 

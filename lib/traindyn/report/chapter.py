@@ -56,7 +56,8 @@ class Chapter(Figures):
         self.out = root / "_build" / "interactive" / name if run is None else Path(run["out"])
         self.out.mkdir(parents=True, exist_ok=True)
         # what a long experiment has finished outlives the process that ran it, until the run itself is finished
-        self.keep: Path | None = None if "key" not in (run or {}) else root / "_build" / "kept" / run["key"]
+        key = (run or {}).get("key")
+        self.keep: Path | None = root / "_build" / "kept" / key if key else None
         self.device = compute.pick_device(self.parameters.get("device", "auto"))
         self.dtype: torch.dtype = getattr(torch, self.parameters.get("precision", "float32"))
         if self.dtype == torch.float64:
