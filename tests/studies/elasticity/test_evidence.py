@@ -119,7 +119,11 @@ def test_every_seed_is_by_itself_and_outlives_a_process(tmp_path, monkeypatch):
     again = images.experiment([0, 1], size, torch.float64, cpu, tmp_path)
     pd.testing.assert_frame_equal(again.frame, both.frame)
     pd.testing.assert_frame_equal(again.curves, both.curves)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits-0.json", "digits-1.json"]
+    assert len(list(tmp_path.glob("digits-*.json"))) == len(list(tmp_path.iterdir())) == 2
+    monkeypatch.undo()
+    other = SimpleNamespace(**{**TINY, **STEPS, "classes": [3, 5, 8]})  # another figure, on the same data set
+    frame = images.experiment([0], other, torch.float64, cpu, tmp_path).frame
+    assert set(frame["sampled class"]) == {3, 5, 8}
 
 
 def test_a_training_under_way_goes_on(tmp_path, monkeypatch):

@@ -83,8 +83,8 @@ def kept(
     """Return the tables of one seed, from `keep` if it was finished there, else from `followed`, kept when done."""
     if keep is None:
         return followed(seed, size, images, dtype, None)
-    place = keep / f"{size.data}-{seed}.json"
-    under_way = keep / f"{size.data}-{seed}"
+    name = files.content_key({}, vars(size), str(dtype), seed)[:16]  # two figures may share a data set
+    place, under_way = keep / f"{size.data}-{name}.json", keep / f"{size.data}-{name}"
     if place.is_file():
         found = files.read_json(place)
         return tuple(pd.DataFrame(table).replace("inf", np.inf) for table in (found["frame"], found["curves"]))
