@@ -12,6 +12,7 @@ from torch import Tensor
 
 from traindyn.compute import normal
 from traindyn.evidence import table
+from traindyn.layers import starts
 from traindyn.measure.statistics import loglog_slope
 from traindyn.studies.hardness import wide
 
@@ -20,7 +21,7 @@ Weights = tuple[Tensor, Tensor, Tensor]
 
 def start(seeds: Sequence[int], m: int, d: int) -> Weights:
     """Return standard normal weights (seeds, m, d), (seeds, m, m), (seeds, 1, m) of the NTK scaling."""
-    return tuple(normal(seeds, f"layer {i} {m}", *shape) for i, shape in enumerate(((m, d), (m, m), (1, m))))
+    return tuple(starts(seeds, f"layer {i} {m}", *shape) for i, shape in enumerate(((m, d), (m, m), (1, m))))
 
 
 def passed(weights: Weights, X: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:

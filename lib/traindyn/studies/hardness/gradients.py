@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from traindyn.compute import normal
 from traindyn.evidence import table
+from traindyn.layers import starts
 from traindyn.studies.hardness.parities import cube, walsh
 
 
@@ -27,7 +27,7 @@ class Net(NamedTuple):
 
 def net(seed: int, m: int, d: int) -> Net:
     """Return a random network: a ~ N(0, 1/m), w ~ N(0, 1/d), c ~ N(0, 1)."""
-    parts = normal([seed], f"net {d}", m, d + 2)[0]
+    parts = starts([seed], f"net {d}", m, d + 2)[0]
     return Net(parts[:, 0] / math.sqrt(m), parts[:, 2:] / math.sqrt(d), parts[:, 1])
 
 
@@ -55,7 +55,8 @@ def variance(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame,
 
     Returns:
         Per seed and d: `over_printed` (variance over E ||grad h||^2 / 2^d), `over_right` (over four times that),
-        `half_risk` (variance of the gradient of half the squared risk over the printed bound).
+        `half_risk` (variance of the gradient of half the squared risk over the printed bound), `identity` (relative
+        distance of variance plus centring to four times the printed bound: Parseval).
         Per seed: `slope` of log2 variance on d.
     """
     rows, slopes = [], []
@@ -65,10 +66,13 @@ def variance(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame,
             gradients, square = of_squared_risk(net(seed, size.m, d), d)
             spread = float((gradients - gradients.mean(0)).square().sum(1).mean())
             bound = float(square) / 2**d
-            rows.append((seed, d, spread / bound, spread / bound / 4, spread / 4 / bound))
+            # the mean of all parities is 1 at x = 0 and 0 elsewhere, so the centring is the gradient of h there
+            at_zero = values_and_gradients(net(seed, size.m, d), cube(d)[:1])[1].square().sum() / 4**d
+            exact = abs((spread + 4 * float(at_zero)) / (4 * bound) - 1)
+            rows.append((seed, d, spread / bound, spread / bound / 4, spread / 4 / bound, exact))
             logs.append(math.log2(spread))
         slopes.append((seed, float(np.polyfit(size.dims, logs, 1)[0])))
-    columns = ["seed", "d", "over_printed", "over_right", "half_risk"]
+    columns = ["seed", "d", "over_printed", "over_right", "half_risk", "identity"]
     return table(pd.DataFrame(rows, columns=columns), "d"), table(pd.DataFrame(slopes, columns=["seed", "slope"]))
 
 

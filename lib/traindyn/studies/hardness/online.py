@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from traindyn import layers
 from traindyn.compute import generator
 from traindyn.evidence import table
 from traindyn.files import atomic_path, project_root
@@ -35,7 +36,7 @@ def start(seed: int, d: int, width: int, most: int) -> Tensor:
     theta[:, most] = (2 * torch.rand(width, dtype=torch.float64, generator=g) - 1) * inner
     theta[:, most + 1] = (2 * torch.rand(width, dtype=torch.float64, generator=g) - 1) * outer
     theta[0, most + 2] = (2 * torch.rand((), dtype=torch.float64, generator=g) - 1) * outer
-    return theta
+    return theta if layers.altered is None else layers.altered(theta)
 
 
 def batch(words: Tensor, dims: Tensor, relevant: Tensor, bits: Tensor, most: int) -> tuple[Tensor, Tensor]:

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from traindyn.compute import normal
+from traindyn.layers import starts
 from traindyn.measure.kernels import two_layer_relu
 from traindyn.measure.ode import rk4_path
 
 
 def sphere(seeds: Sequence[int], purpose: str, n: int, d: int) -> Tensor:
     """Return n uniform points of the unit sphere per seed, (seeds, n, d), float64."""
-    x = normal(seeds, purpose, n, d)
+    x = starts(seeds, purpose, n, d)
     return x / x.norm(dim=-1, keepdim=True)
 
 
