@@ -16,19 +16,22 @@ KINDS = {"half": "half of the bits", "full": "all bits", "bits": "half, inputs 0
 
 
 def gradients(found: pd.DataFrame) -> Figure:
-    """Draw `gradients.cloud`: two coordinates of the gradient of every parity, one panel per d, on one scale."""
+    """Draw `gradients.cloud`: two coordinates of every parity's gradient, one panel per d, on one scale.
+
+    Parities of few bits lie on top.
+    """
     dims = sorted(found["d"].unique())
     cols = min(3, len(dims))
-    titles = [f"$d$ = {d}: {2**d} parities" for d in dims]
+    titles = [f"$d$ = {d}: {2**d - 1} parities" for d in dims]
     fig, axes = plots.panels(-(-len(dims) // cols), cols, 2.7, titles=titles, sharex=True, sharey=True)
     for index, (ax, d) in enumerate(zip(axes, dims, strict=False)):
         part = found[found["d"] == d].sort_values("order", ascending=False)
         drawn = ax.scatter(
-            part["first"], part["second"], c=part["order"], s=9, cmap="viridis_r", vmin=0, vmax=max(dims), lw=0,
+            part["first"], part["second"], c=part["order"], s=14, cmap="viridis_r", vmin=1, vmax=max(dims), lw=0,
             rasterized=len(part) > 300,
         )  # fmt: skip
-        ax.set_xlabel(r"$\partial R/\partial a_1$" if index >= len(dims) - cols else "")
-        ax.set_ylabel(r"$\partial R/\partial a_2$" if index % cols == 0 else "")
+        ax.set_xlabel("gradient, direction 1" if index >= len(dims) - cols else "")
+        ax.set_ylabel("direction 2" if index % cols == 0 else "")
     fig.colorbar(drawn, ax=axes, label="bits of the parity", shrink=0.8)
     return fig
 
@@ -43,9 +46,9 @@ def wave(found: pd.DataFrame) -> Figure:
     whole, dots = found[found["part"] == "network"], found[found["part"] == "parity"]
     ax.plot(whole["z"], whole["value"], color=plots.PALETTE[1], ls="--", label="network")
     ax.plot(dots["z"], dots["value"], "o", color="0.15", label="$(-1)^z$")
-    ax.set(xlabel="$z = v^T x$", ylabel="value")
+    ax.set(xlabel="$z = v^T x$", ylabel="value", ylim=(-1.65, 1.15))
     with plots.style():
-        ax.legend(ncols=3, loc="lower right")
+        ax.legend(ncols=3, loc="lower center")
     return fig
 
 
@@ -63,7 +66,8 @@ def stays(claimed: pd.DataFrame, ordinary: pd.DataFrame) -> Figure:
     """Draw `stays.escape` over d, and the median displacement of `stays.ordinary` over time."""
     fig, axes = plots.panels(1, 2, titles=[r"counterexample at $t = (d\,\ln 2)/4$", "ordinary networks"])
     label = r"$\log_{10}$ mean squared displacement"
-    plots.curves(axes[0], claimed, "d", "value", hue="curve", ylabel=label)
+    plots.curves(axes[0], claimed, "d", "value", hue="curve", xlabel="$d$", ylabel=label)
+    axes[0].set_ylim(-14, 8)
     plots.curves(axes[1], ordinary, "t", "median", hue="d", band="range", xlabel="time $t$", legend="$d$")
     axes[1].set_ylabel("median displacement")
     return fig
@@ -108,7 +112,8 @@ def landscape(found: pd.DataFrame) -> Figure:
     for ax, name in zip(axes, ("population", "empirical"), strict=True):
         values = found[name].to_numpy().reshape(count, count)
         ax.plot_surface(u, v, values, cmap="viridis", lw=0, rcount=count, ccount=count, vmin=0, vmax=2, rasterized=True)
-        ax.set(xlabel="$w_1$", ylabel="$w_2$", zlim=(0, 2), title=name)
+        ends = [round(float(v), 1) for v in (u.min(), 0, u.max())]
+        ax.set(xlabel="$w_1$", ylabel="$w_2$", zlim=(0, 2), title=name, xticks=ends, yticks=ends, zticks=[0, 1, 2])
         ax.set_zlabel("$R_L(w)$")
         ax.view_init(elev=38, azim=-62)
     return fig
@@ -121,8 +126,10 @@ def smallest(found: pd.DataFrame, widths: pd.DataFrame) -> Figure:
     """
     fig, axes = plots.panels(1, 2, titles=[r"$\lambda_n(K)$ of $n$ random points", "width of the ReLU ball"])
     look = plots.looks(sorted({*found["d"], *widths["d"]}))
-    plots.curves(axes[0], found, "n", "smallest", hue="d", band="range", log="xy", legend="$d$", look=look)
-    plots.curves(axes[1], widths, "n", "width", hue="d", log="xy", legend="$d$", look=look)
+    plots.curves(
+        axes[0], found, "n", "smallest", hue="d", band="range", log="xy", xlabel="$n$", legend="$d$", look=look
+    )
+    plots.curves(axes[1], widths, "n", "width", hue="d", log="xy", xlabel="$n$", legend="$d$", look=look)
     for d, part in found.groupby("d"):
         mean = part.groupby("n")["smallest"].mean()
         printed = mean.iloc[0] * (mean.index / mean.index[0]) ** (-1 / d)

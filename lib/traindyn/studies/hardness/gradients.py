@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from traindyn.compute import normal
 from traindyn.evidence import table
 from traindyn.layers import starts
 from traindyn.studies.hardness.parities import cube, walsh
@@ -104,14 +105,17 @@ def hinge(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
 
 
 def cloud(seed: int, size: SimpleNamespace) -> pd.DataFrame:
-    """Return two coordinates of the centred gradient for every parity: tidy columns d, order, first, second.
+    """Return two coordinates of the centred gradient for every parity but the constant: d, order, first, second.
 
-    The coordinates are the derivatives in the outer weights of two neurons; `order` is the number of bits of a parity.
+    The coordinates belong to two random orthonormal directions of parameter space, times sqrt(P/2), so that their
+    squares add up to the squared norm in the mean; `order` is the number of bits of a parity.
     """
     parts = []
     for d in size.shown:
         gradients, _ = of_squared_risk(net(seed, size.m, d), d)
-        two = (gradients - gradients.mean(0))[:, :2]
-        order = cube(d).sum(1).int()
+        count = gradients.shape[1]
+        plane = torch.linalg.qr(normal([seed], f"directions {d}", count, 2)[0]).Q * math.sqrt(count / 2)
+        two = (gradients - gradients.mean(0))[1:] @ plane
+        order = cube(d)[1:].sum(1).int()
         parts.append(pd.DataFrame({"d": d, "order": order, "first": two[:, 0], "second": two[:, 1]}))
     return pd.concat(parts, ignore_index=True)
