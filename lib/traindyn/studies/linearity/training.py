@@ -1,0 +1,312 @@
+r"""Gradient descent on networks on graphs, with the tangent kernel along the way (Figure 2.2, Section 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from traindyn.evidence import table
+from traindyn.learn import data
+from traindyn.studies.linearity import nets as make
+from traindyn.studies.linearity.curvature import Curvature
+from traindyn.studies.linearity.nets import CURVES, Layer, Nets
+
+CHUNK = 2**20  # weights of the largest layer that are trained together; more would not fit a processor's cache
+
+
+@dataclass
+class Pass:
+    """What one forward and one backward pass leave: outputs (s, n), and per layer what it reads a (s, n, k) and the
+    signal rho (s, n, m) with which d f_i / d W = rho_i a_i^T on the edges."""
+
+    outputs: Tensor
+    reads: list[Tensor]
+    rho: list[Tensor]
+
+
+def sweep(nets: Nets, X: Tensor) -> Pass:
+    """Return outputs and gradients of networks with one output, for inputs (s, n, in_dim)."""
+    values = X
+    slopes, starts, reads = [], [], []
+    for depth, layer in enumerate(nets.layers):
+        a = values[..., layer.reads]
+        z = a @ layer.weight.mT * layer.scale[:, None]
+        f, slope, _ = CURVES[nets.output if depth + 1 == len(nets.layers) else nets.activation](z)
+        reads.append(a)
+        slopes.append(slope)
+        starts.append(values.shape[2])
+        values = torch.cat([values, f if layer.skip is None else f + values[..., layer.skip]], 2)
+    back = torch.zeros_like(values)
+    back[..., starts[-1] :] = 1
+    rho: list[Tensor] = []
+    for layer, slope, start in zip(reversed(nets.layers), reversed(slopes), reversed(starts), strict=True):
+        sent = back[..., start : start + slope.shape[2]].clone()
+        signal = sent * slope * layer.scale[:, None]
+        if start > nets.in_dim or layer.first < nets.in_dim:
+            back[..., layer.reads] += signal @ layer.weight
+        if layer.skip is not None:
+            back.index_add_(2, layer.skip, sent)
+        rho.insert(0, signal)
+    return Pass(values[..., -1], reads, rho)
+
+
+def kernel(nets: Nets, found: Pass) -> Tensor:
+    """Return the tangent kernels (2.17), (s, n, n): sum over edges of products of derivatives."""
+    n = found.outputs.shape[1]
+    K = found.outputs.new_zeros(len(found.outputs), n, n)
+    one, two = torch.triu_indices(n, n)
+    for layer, a, rho in zip(nets.layers, found.reads, found.rho, strict=True):
+        if layer.mask is None:
+            K += (a @ a.mT) * (rho @ rho.mT)
+        else:
+            pairs = ((a[:, one] * a[:, two]) @ layer.mask.mT * (rho[:, one] * rho[:, two])).sum(2)
+            part = torch.zeros_like(K)
+            part[:, one, two] = part[:, two, one] = pairs
+            K += part
+    return K
+
+
+def points(name: str, seeds: Sequence[int], n: int, side: int, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return n images of two classes per seed, (s, n, d), and labels -1 and +1, (s, n)."""
+    sets = [
+        data.load(name, classes=list(classes), n_train=n, seed=seed, labels="pm1", size=side, flatten=True, dtype=torch.float64)
+        for seed in seeds
+    ]
+    return torch.stack([s.X_train for s in sets]), torch.stack([s.y_train for s in sets])
+
+
+def build(seeds: Sequence[int], dim: int, width: int, setting: SimpleNamespace) -> Nets:
+    """Return the half-dropped DenseNets of a setting: activation, refeed, normalizer."""
+    return make.densenet(
+        seeds, dim, width, 3, setting.drop, setting.refeed, setting.normalizer, activation=setting.activation
+    )
+
+
+def descend(nets: Nets, X: Tensor, y: Tensor, rate: float | Tensor, steps: int, stop: float, every: int) -> dict[str, Tensor]:
+    """Train on half the sum of squares (2.15) by gradient descent until the loss falls to `stop` times its start.
+
+    Args:
+        nets: one network per seed; its weights are changed in place.
+        rate: in units of 1 / lambda_max of the initial kernel; one number, or one per network.
+        every: steps between two looks at the kernel; the end is a look, too.
+
+    Returns:
+        (s,) each: `steps` until the stop (inf: not reached), `final` (last loss over the first), `change` (largest
+        ||K_t - K_0|| / ||K_0||, spectral), `moved` (distance from the start), `bound` (largest L_T / (L_0 product
+        of (1 - eta lambda_min(K))^every) over the looks), `least` (smallest lambda_min over the looks over its start),
+        `pl` (smallest ||grad L||^2 / (2 L lambda_min)); and `path`, a list of looks (step, loss, lambda_min over the
+        start, change, |grad L|^2 / 2L over the initial lambda_min), each with a column per seed.
+    """
+    first = [layer.weight.clone() for layer in nets.layers]
+    look = sweep(nets, X)
+    K = start = kernel(nets, look)
+    values = torch.linalg.eigvalsh(K)
+    least0, top0 = values[:, 0], values[:, -1]
+    eta = rate / top0
+    s = len(X)
+    r = look.outputs - y
+    loss = loss0 = r.square().sum(1) / 2
+    log_bound = torch.zeros(s, dtype=torch.float64)
+    out = {
+        "steps": torch.full((s,), torch.inf, dtype=torch.float64),
+        "final": torch.full((s,), torch.inf, dtype=torch.float64),
+        "change": torch.zeros(s, dtype=torch.float64),
+        "bound": torch.full((s,), -torch.inf, dtype=torch.float64),
+        "least": torch.ones(s, dtype=torch.float64),
+        "pl": torch.full((s,), torch.inf, dtype=torch.float64),
+        "moved": torch.full((s,), torch.nan, dtype=torch.float64),
+    }
+    path = []
+    live = torch.ones(s, dtype=torch.bool)
+    for step in range(steps + 1):
+        ended = live & ((loss <= stop * loss0) | ~torch.isfinite(loss) | (loss > 1e6 * loss0))
+        if step % every == 0 or ended.any() or step == steps:
+            K = kernel(nets, look)
+            finite = torch.isfinite(K).all(2).all(1)
+            values = torch.linalg.eigvalsh(torch.where(finite[:, None, None], K, start))
+            change = torch.linalg.matrix_norm(torch.where(finite[:, None, None], K - start, start), 2) / top0
+            change = torch.where(finite, change, torch.full_like(change, torch.inf))
+            slope = torch.einsum("si,sij,sj->s", r, K, r) / (2 * loss)
+            sees = live
+            out["change"] = torch.where(sees, out["change"].maximum(change), out["change"])
+            out["least"] = torch.where(sees, out["least"].minimum(values[:, 0] / least0), out["least"])
+            out["pl"] = torch.where(sees, out["pl"].minimum(slope / values[:, 0]), out["pl"])
+            out["bound"] = torch.where(sees, out["bound"].maximum((loss / loss0).log() - log_bound), out["bound"])
+            nan = torch.full_like(loss, torch.nan)
+            seen = (loss / loss0, values[:, 0] / least0, change, slope / least0)
+            path.append((step, *(torch.where(sees, column, nan) for column in seen)))
+        stopped = ended & (loss <= stop * loss0)
+        out["steps"][stopped] = float(step)
+        close = ended | (live & (step == steps))
+        if close.any():
+            gone = sum((l.weight - w).square().sum((1, 2)) for l, w in zip(nets.layers, first, strict=True)).sqrt()
+            out["moved"] = torch.where(close, gone, out["moved"])
+            out["final"] = torch.where(close, loss / loss0, out["final"])
+        live = live & ~ended
+        if not live.any() or step == steps:
+            break
+        log_bound = log_bound + torch.log1p(-(eta * values[:, 0]).clamp(max=1 - 1e-12))
+        pull = torch.where(live, eta, torch.zeros_like(eta))[:, None] * torch.where(live[:, None], r, torch.zeros_like(r))
+        for layer, a, rho in zip(nets.layers, look.reads, look.rho, strict=True):
+            push = (rho * pull[..., None]).mT @ a
+            layer.weight.sub_(push if layer.mask is None else push.mul_(layer.mask))
+        look = sweep(nets, X)
+        r = look.outputs - y
+        loss = torch.where(live, r.square().sum(1) / 2, loss)
+    return {**out, "path": path}
+
+
+def experiment(seeds: Sequence[int], size: SimpleNamespace, settings: Mapping[str, SimpleNamespace]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train half-dropped DenseNets of every width in every setting (Figure 2.2).
+
+    Args:
+        settings: name -> activation, rate, refeed, normalizer, drop, widths.
+
+    Returns:
+        Tidy tables: one row per seed, setting and width with the numbers of `descend`, and the looks along the way.
+    """
+    X, y = points(size.data, seeds, size.n, size.side, size.classes)
+    rows, looks = [], []
+    for name, setting in settings.items():
+        for width in setting.widths:
+            together = max(1, CHUNK // width**2)
+            for at in range(0, len(seeds), together):
+                part = list(seeds)[at : at + together]
+                nets = build(part, X.shape[2], width, setting)
+                found = descend(nets, X[at : at + together], y[at : at + together], setting.rate, size.steps, size.stop, size.every)
+                path = found.pop("path")
+                numbers = {key: value.numpy() for key, value in found.items()}
+                rows.append(pd.DataFrame({"seed": part, "setting": name, "width": width, **numbers}))
+                for step, *columns in path:
+                    names = ("loss", "least", "change", "slope")
+                    seen = dict(zip(names, (c.numpy() for c in columns), strict=True))
+                    looks.append(pd.DataFrame({"seed": part, "setting": name, "width": width, "step": step, **seen}))
+    looked = pd.concat(looks, ignore_index=True)
+    return pd.concat(rows, ignore_index=True), looked.dropna(subset=["loss"]).reset_index(drop=True)
+
+
+def worst_change(seeds: Sequence[int], size: SimpleNamespace, setting: SimpleNamespace) -> pd.DataFrame:
+    """Relative change of the kernel one unit away from w_0, along the top eigenvector of the first sample's Hessian.
+
+    Returns:
+        Tidy: seed, width, change (the larger of both signs).
+    """
+    X, _ = points(size.data, seeds, size.n, size.side, size.classes)
+    rows = []
+    for width in setting.widths:
+        together = max(1, 4 * CHUNK // width**2)
+        for at in range(0, len(seeds), together):
+            part = list(seeds)[at : at + together]
+            here = X[at : at + together]
+            nets = build(part, X.shape[2], width, setting)
+            K = kernel(nets, sweep(nets, here))
+            curved = Curvature(nets, here[:, 0])
+            direction = curved.direction(curved.norm(part).vector)
+            far = torch.stack(
+                [kernel(moved, sweep(moved, here)) - K for sign in (1, -1) for moved in [nets.moved(direction, sign)]]
+            )
+            change = (torch.linalg.matrix_norm(far, 2) / torch.linalg.matrix_norm(K, 2)).amax(0)
+            rows.append(pd.DataFrame({"seed": part, "width": width, "change": change.numpy()}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def least_eigenvalue(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+    r"""lambda_min(K) one step R along +- its own gradient, and at random points of the ball (Section 2.4).
+
+    With v the bottom eigenvector, the gradient of lambda_min = |sum_i v_i grad f_i|^2 is taken by automatic
+    differentiation of that square with v fixed.
+
+    Returns:
+        Tidy: seed, width, moved (largest |lambda_min(w) - lambda_min(w_0)| over +- R), start, lowest (over all points).
+    """
+    from traindyn.studies.linearity.orders import frame, random_directions
+
+    X, _ = points(size.data, seeds, size.n, size.side, size.classes)
+
+    def study(width: int) -> dict[str, Tensor]:
+        nets = make.fcn(seeds, X.shape[2], [width, width])
+        K = kernel(nets, sweep(nets, X))
+        values, vectors = torch.linalg.eigh(K)
+        bottom = vectors[..., 0]
+        leaves = [layer.weight.clone().requires_grad_() for layer in nets.layers]
+        watched = replace(nets, layers=[replace(layer, weight=w) for layer, w in zip(nets.layers, leaves, strict=True)])
+        whole = (watched.values(X)[..., 0] * bottom).sum()
+        gradient = torch.autograd.grad(whole, leaves, create_graph=True)
+        square = sum(g.square().sum() for g in gradient)
+        steep = torch.autograd.grad(square, leaves)
+        length = sum(g.square().sum((1, 2)) for g in steep).sqrt()
+        steep = [g / length[:, None, None] for g in steep]
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = nets.moved(steep, sign * size.radius)
+            ends.append(torch.linalg.eigvalsh(kernel(moved, sweep(moved, X)))[:, 0])
+        chance = []
+        for draw in range(size.draws):
+            moved = nets.moved(random_directions(nets, seeds, f"ball-{draw}"), size.radius)
+            chance.append(torch.linalg.eigvalsh(kernel(moved, sweep(moved, X)))[:, 0])
+        far = torch.stack([(end - values[:, 0]).abs() for end in ends]).amax(0)
+        return {"moved": far, "start": values[:, 0], "lowest": torch.stack([*ends, *chance]).amin(0)}
+
+    return frame(seeds, size.widths, study)
+
+
+def bent_output(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+    """GD on half-dropped DenseNets with a tanh on the output, labels inside its range (Section 2.4, last paragraph).
+
+    Returns:
+        Tidy: seed, width, steps, final, change.
+    """
+    X, y = points(size.data, seeds, size.n, size.side, size.classes)
+    rows = []
+    for width in size.widths:
+        nets = make.densenet(seeds, X.shape[2], width, output="tanh")
+        found = descend(nets, X, size.label * y, size.rate, size.steps, size.stop, size.every)
+        rows.append(pd.DataFrame({"seed": list(seeds), "width": width, **{k: found[k].numpy() for k in ("steps", "final", "change")}}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def pl_identity(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
+    """Check |grad L|^2 = r^T K r >= 2 lambda_min L at random weights, and equality for r along the bottom eigenvector.
+
+    Returns:
+        Per seed: `identity` (largest relative gap of the first two, gradient by automatic differentiation), `least`
+        (smallest of |grad L|^2 / (2 lambda_min L)), `equality` (the same quotient less 1, r along the eigenvector).
+    """
+    X, y = points(size.data, seeds, size.n, size.side, size.classes)
+    worst = {"identity": np.zeros(len(seeds)), "least": np.full(len(seeds), np.inf), "equality": np.zeros(len(seeds))}
+    for draw in range(size.points):
+        nets = make.densenet(seeds, X.shape[2], size.width)
+        nets.layers = [fresh(layer, seeds, f"point-{draw}-{i}") for i, layer in enumerate(nets.layers)]
+        leaves = [layer.weight.requires_grad_() for layer in nets.layers]
+        outputs = nets.values(X)[..., 0]
+        with torch.no_grad():
+            K = kernel(nets, sweep(nets, X))
+            values, vectors = torch.linalg.eigh(K)
+        for name, target in (("random", y), ("bottom", outputs.detach() - vectors[..., 0])):
+            r = outputs - target
+            grads = torch.autograd.grad(r.square().sum() / 2, leaves, retain_graph=True)
+            masks = (1.0 if layer.mask is None else layer.mask for layer in nets.layers)
+            square = sum((g * mask).square().sum((1, 2)) for g, mask in zip(grads, masks, strict=True))
+            r = r.detach()
+            quotient = (square / (values[:, 0] * r.square().sum(1))).numpy()
+            if name == "random":
+                gap = (torch.einsum("si,sij,sj->s", r, K, r) / square - 1).abs().numpy()
+                worst["identity"] = np.maximum(worst["identity"], gap)
+                worst["least"] = np.minimum(worst["least"], quotient)
+            else:
+                worst["equality"] = np.maximum(worst["equality"], np.abs(quotient - 1))
+    return table(pd.DataFrame({"seed": list(seeds), **worst}))
+
+
+def fresh(layer: Layer, seeds: Sequence[int], name: str) -> Layer:
+    """Return a layer with weights of another stream on the same edges."""
+    from traindyn.layers import starts
+
+    weight = starts(seeds, name, *layer.weight.shape[1:])
+    return replace(layer, weight=weight if layer.mask is None else weight * layer.mask)
