@@ -1,0 +1,31 @@
+"""Transition to linearity of networks on graphs: experiments, evidence, drawings."""
+
+from traindyn.studies.linearity import (
+    curvature,
+    evidence,
+    figures,
+    gaussian,
+    graphs,
+    identities,
+    lemmas,
+    nets,
+    notions,
+    orders,
+    shared,
+    training,
+)
+
+__all__ = [
+    "curvature",
+    "evidence",
+    "figures",
+    "gaussian",
+    "graphs",
+    "identities",
+    "lemmas",
+    "nets",
+    "notions",
+    "orders",
+    "shared",
+    "training",
+]

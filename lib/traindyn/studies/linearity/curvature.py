@@ -130,11 +130,11 @@ class Curvature:
         parts = list(v.split(self.sizes, 1))
         return torch.cat([p if i // 2 == layer else torch.zeros_like(p) for i, p in enumerate(parts)], 1)
 
-    def norm(self, seeds: Sequence[int], tol: float = 1e-3, most: int = 80) -> Norms:
+    def norm(self, seeds: Sequence[int], tol: float = 1e-3, most: int = 200) -> Norms:
         """Return the spectral norms of the Hessians; `vector` is in coordinates, `direction` gives its weights."""
         return spectral_norms(self.product, self._start(seeds), self.metric, tol, most)
 
-    def block(self, seeds: Sequence[int], one: int, two: int, tol: float = 1e-3, most: int = 80) -> Norms:
+    def block(self, seeds: Sequence[int], one: int, two: int, tol: float = 1e-3, most: int = 200) -> Norms:
         """Return the spectral norm of the block of layers `one` and `two` (from 0)."""
 
         def product(v: Tensor, lifted: Tensor) -> Tensor:

@@ -145,6 +145,7 @@ def densenet(
     drop: float = 0.5,
     refeed: bool = False,
     normalizer: str = "surviving",
+    outputs: int = 1,
     **kind: str,
 ) -> Nets:
     """Return DenseNets of `depth` weight layers with edges dropped once (A.5, A.1).
@@ -157,7 +158,7 @@ def densenet(
     for level in range(1, depth + 1):
         first = 0 if refeed or level == 1 else dim
         reads = dim + (level - 1) * width - first
-        out = 1 if level == depth else width
+        out = outputs if level == depth else width
         mask = kept(seeds, f"{level}", out, reads, drop) if drop else None
         made = layer(seeds, f"layer-{level}", out, reads, first, mask)
         if normalizer == "original":

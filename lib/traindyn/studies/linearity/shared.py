@@ -96,7 +96,7 @@ class ConvCurvature:
         done = [low, moved[0], middle, moved[1], torch.zeros_like(self.rho[2]), moved[2]]
         return torch.cat([part.flatten(1) for part in done], 1)
 
-    def norm(self, seeds: Sequence[int], tol: float = 1e-3, most: int = 80) -> Norms:
+    def norm(self, seeds: Sequence[int], tol: float = 1e-3, most: int = 200) -> Norms:
         """Return the spectral norms of the Hessians."""
         start = normal(seeds, "lanczos", sum(self.sizes)).to(self.output)
         return spectral_norms(self.product, start, self.metric, tol, most)

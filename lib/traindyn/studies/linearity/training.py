@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from traindyn.evidence import table
+from traindyn.layers import starts
 from traindyn.learn import data
 from traindyn.studies.linearity import nets as make
 from traindyn.studies.linearity.curvature import Curvature
 from traindyn.studies.linearity.nets import CURVES, Layer, Nets
+from traindyn.studies.linearity.orders import frame, random_directions
 
 CHUNK = 2**20  # weights of the largest layer that are trained together; more would not fit a processor's cache
 
@@ -81,8 +83,37 @@ def points(name: str, seeds: Sequence[int], n: int, side: int, classes: Sequence
     return torch.stack([s.X_train for s in sets]), torch.stack([s.y_train for s in sets])
 
 
-def build(seeds: Sequence[int], dim: int, width: int, setting: SimpleNamespace) -> Nets:
-    """Return the half-dropped DenseNets of a setting: activation, refeed, normalizer."""
+@dataclass(frozen=True)
+class Setting:
+    """What the thesis leaves open about Figure 2.2.
+
+    Attributes:
+        activation: of hidden neurons.
+        rate: learning rate in units of 1 / lambda_max of the initial kernel.
+        refeed: whether layers beyond the first read the input, too.
+        normalizer: "surviving" or "original", the in-degree after or before dropping.
+        drop: probability with which an edge was dropped.
+    """
+
+    activation: str = "tanh"
+    rate: float = 1.0
+    refeed: bool = False
+    normalizer: str = "surviving"
+    drop: float = 0.5
+
+    def varied(self, rates: Sequence[float]) -> dict[str, Setting]:
+        """Return the settings that differ from this one in one choice each."""
+        return {
+            "relu": replace(self, activation="relu"),
+            "slow": replace(self, rate=min(rates)),
+            "fast": replace(self, rate=max(rates)),
+            "refed": replace(self, refeed=not self.refeed),
+            "original": replace(self, normalizer="original"),
+        }
+
+
+def build(seeds: Sequence[int], dim: int, width: int, setting: Setting) -> Nets:
+    """Return the half-dropped DenseNets of a setting."""
     return make.densenet(
         seeds, dim, width, 3, setting.drop, setting.refeed, setting.normalizer, activation=setting.activation
     )
@@ -162,11 +193,10 @@ def descend(nets: Nets, X: Tensor, y: Tensor, rate: float | Tensor, steps: int, 
     return {**out, "path": path}
 
 
-def experiment(seeds: Sequence[int], size: SimpleNamespace, settings: Mapping[str, SimpleNamespace]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def experiment(
+    seeds: Sequence[int], size: SimpleNamespace, settings: Mapping[str, Setting]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train half-dropped DenseNets of every width in every setting (Figure 2.2).
-
-    Args:
-        settings: name -> activation, rate, refeed, normalizer, drop, widths.
 
     Returns:
         Tidy tables: one row per seed, setting and width with the numbers of `descend`, and the looks along the way.
@@ -174,84 +204,120 @@ def experiment(seeds: Sequence[int], size: SimpleNamespace, settings: Mapping[st
     X, y = points(size.data, seeds, size.n, size.side, size.classes)
     rows, looks = [], []
     for name, setting in settings.items():
-        for width in setting.widths:
+        for width in size.widths:
             together = max(1, CHUNK // width**2)
             for at in range(0, len(seeds), together):
                 part = list(seeds)[at : at + together]
+                here = slice(at, at + together)
                 nets = build(part, X.shape[2], width, setting)
-                found = descend(nets, X[at : at + together], y[at : at + together], setting.rate, size.steps, size.stop, size.every)
-                path = found.pop("path")
-                numbers = {key: value.numpy() for key, value in found.items()}
-                rows.append(pd.DataFrame({"seed": part, "setting": name, "width": width, **numbers}))
-                for step, *columns in path:
-                    names = ("loss", "least", "change", "slope")
-                    seen = dict(zip(names, (c.numpy() for c in columns), strict=True))
-                    looks.append(pd.DataFrame({"seed": part, "setting": name, "width": width, "step": step, **seen}))
+                found = descend(nets, X[here], y[here], setting.rate, size.steps, size.stop, size.every)
+                about = {"seed": part, "setting": name, "width": width}
+                for step, *columns in found.pop("path"):
+                    seen = zip(("loss", "least", "change", "slope"), (c.numpy() for c in columns), strict=True)
+                    looks.append(pd.DataFrame({**about, "step": step, **dict(seen)}))
+                rows.append(pd.DataFrame({**about, **{key: value.numpy() for key, value in found.items()}}))
     looked = pd.concat(looks, ignore_index=True)
     return pd.concat(rows, ignore_index=True), looked.dropna(subset=["loss"]).reset_index(drop=True)
 
 
-def worst_change(seeds: Sequence[int], size: SimpleNamespace, setting: SimpleNamespace) -> pd.DataFrame:
-    """Relative change of the kernel one unit away from w_0, along the top eigenvector of the first sample's Hessian.
+def scan(seeds: Sequence[int], size: SimpleNamespace, setting: Setting) -> pd.DataFrame:
+    """Train the narrow networks at several rates, since none is printed.
 
     Returns:
-        Tidy: seed, width, change (the larger of both signs).
+        Tidy: seed, width, rate, steps (inf: the stop was not reached), change.
+    """
+    X, y = points(size.data, seeds, size.n, size.side, size.classes)
+    rates, rows = torch.tensor(size.rates, dtype=torch.float64), []
+    each = len(size.rates)
+    for width in size.widths:
+        many = list(seeds) * each
+        nets = build(many, X.shape[2], width, setting)
+        by = rates.repeat_interleave(len(seeds))
+        found = descend(nets, X.repeat(each, 1, 1), y.repeat(each, 1), by, size.steps, size.stop, size.every)
+        numbers = {key: found[key].numpy() for key in ("steps", "change")}
+        rows.append(pd.DataFrame({"seed": many, "width": width, "rate": by.numpy(), **numbers}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def steepest(nets: Nets, X: Tensor, v: Tensor) -> list[Tensor]:
+    r"""Return the unit vectors of weights along which v^T K v = |sum_i v_i grad f_i|^2 grows fastest, v (s, n) fixed.
+
+    By automatic differentiation of that square: 2 H g with g = sum_i v_i grad f_i and H the Hessian of sum_i v_i f_i.
+    """
+    leaves = [layer.weight.clone().requires_grad_() for layer in nets.layers]
+    masks = [1.0 if layer.mask is None else layer.mask for layer in nets.layers]
+    watched = replace(nets, layers=[replace(layer, weight=w) for layer, w in zip(nets.layers, leaves, strict=True)])
+    whole = (watched.values(X)[..., 0] * v).sum()
+    gradient = torch.autograd.grad(whole, leaves, create_graph=True)
+    square = sum((g * mask).square().sum() for g, mask in zip(gradient, masks, strict=True))
+    steep = [g * mask for g, mask in zip(torch.autograd.grad(square, leaves), masks, strict=True)]
+    length = sum(g.square().sum((1, 2)) for g in steep).sqrt()
+    return [g / length[:, None, None] for g in steep]
+
+
+def worst_change(seeds: Sequence[int], size: SimpleNamespace, setting: Setting) -> pd.DataFrame:
+    """Relative change of the kernel one unit of distance away from w_0, in a direction chosen against it.
+
+    The direction raises v^T K v fastest; v starts as the top eigenvector of K and is replaced by that of the change
+    it brings, `size.rounds` times. The largest change met is a lower bound of that over the ball.
+
+    Returns:
+        Tidy: seed, width, change, and `along` (at +- the top eigenvector of the first sample's Hessian).
     """
     X, _ = points(size.data, seeds, size.n, size.side, size.classes)
     rows = []
-    for width in setting.widths:
+    for width in size.widths:
         together = max(1, 4 * CHUNK // width**2)
         for at in range(0, len(seeds), together):
             part = list(seeds)[at : at + together]
             here = X[at : at + together]
             nets = build(part, X.shape[2], width, setting)
             K = kernel(nets, sweep(nets, here))
+            top = torch.linalg.matrix_norm(K, 2)
             curved = Curvature(nets, here[:, 0])
-            direction = curved.direction(curved.norm(part).vector)
-            far = torch.stack(
-                [kernel(moved, sweep(moved, here)) - K for sign in (1, -1) for moved in [nets.moved(direction, sign)]]
-            )
-            change = (torch.linalg.matrix_norm(far, 2) / torch.linalg.matrix_norm(K, 2)).amax(0)
-            rows.append(pd.DataFrame({"seed": part, "width": width, "change": change.numpy()}))
+            along = curved.direction(curved.norm(part).vector)
+            v, best = torch.linalg.eigh(K)[1][..., -1], torch.zeros_like(top)
+            for _ in range(size.rounds):
+                change = _changed(nets, here, steepest(nets, here, v), K)
+                values, vectors = torch.linalg.eigh(change)
+                low = values[:, 0].abs() > values[:, -1].abs()
+                best = best.maximum(values.abs().amax(1) / top)
+                v = torch.where(low[:, None], vectors[..., 0], vectors[..., -1])
+            chance = torch.linalg.matrix_norm(_changed(nets, here, along, K), 2) / top
+            rows.append(pd.DataFrame({"seed": part, "width": width, "change": best.numpy(), "along": chance.numpy()}))
     return pd.concat(rows, ignore_index=True)
+
+
+def _changed(nets: Nets, X: Tensor, direction: Sequence[Tensor], K: Tensor) -> Tensor:
+    """Return the larger of the kernel's changes at +-1 along a direction."""
+    far = []
+    for sign in (1.0, -1.0):
+        moved = nets.moved(direction, sign)
+        far.append(kernel(moved, sweep(moved, X)) - K)
+    first = torch.linalg.matrix_norm(far[0], 2) > torch.linalg.matrix_norm(far[1], 2)
+    return torch.where(first[:, None, None], *far)
 
 
 def least_eigenvalue(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     r"""lambda_min(K) one step R along +- its own gradient, and at random points of the ball (Section 2.4).
 
-    With v the bottom eigenvector, the gradient of lambda_min = |sum_i v_i grad f_i|^2 is taken by automatic
-    differentiation of that square with v fixed.
-
     Returns:
         Tidy: seed, width, moved (largest |lambda_min(w) - lambda_min(w_0)| over +- R), start, lowest (over all points).
     """
-    from traindyn.studies.linearity.orders import frame, random_directions
-
     X, _ = points(size.data, seeds, size.n, size.side, size.classes)
 
     def study(width: int) -> dict[str, Tensor]:
         nets = make.fcn(seeds, X.shape[2], [width, width])
-        K = kernel(nets, sweep(nets, X))
-        values, vectors = torch.linalg.eigh(K)
-        bottom = vectors[..., 0]
-        leaves = [layer.weight.clone().requires_grad_() for layer in nets.layers]
-        watched = replace(nets, layers=[replace(layer, weight=w) for layer, w in zip(nets.layers, leaves, strict=True)])
-        whole = (watched.values(X)[..., 0] * bottom).sum()
-        gradient = torch.autograd.grad(whole, leaves, create_graph=True)
-        square = sum(g.square().sum() for g in gradient)
-        steep = torch.autograd.grad(square, leaves)
-        length = sum(g.square().sum((1, 2)) for g in steep).sqrt()
-        steep = [g / length[:, None, None] for g in steep]
+        values, vectors = torch.linalg.eigh(kernel(nets, sweep(nets, X)))
+        steep = steepest(nets, X, vectors[..., 0])
+        directions = [steep, [-step for step in steep]]
+        directions += [random_directions(nets, seeds, f"ball-{draw}") for draw in range(size.draws)]
         ends = []
-        for sign in (1.0, -1.0):
-            moved = nets.moved(steep, sign * size.radius)
+        for direction in directions:
+            moved = nets.moved(direction, size.radius)
             ends.append(torch.linalg.eigvalsh(kernel(moved, sweep(moved, X)))[:, 0])
-        chance = []
-        for draw in range(size.draws):
-            moved = nets.moved(random_directions(nets, seeds, f"ball-{draw}"), size.radius)
-            chance.append(torch.linalg.eigvalsh(kernel(moved, sweep(moved, X)))[:, 0])
-        far = torch.stack([(end - values[:, 0]).abs() for end in ends]).amax(0)
-        return {"moved": far, "start": values[:, 0], "lowest": torch.stack([*ends, *chance]).amin(0)}
+        far = torch.stack([(end - values[:, 0]).abs() for end in ends[:2]]).amax(0)
+        return {"moved": far, "start": values[:, 0], "lowest": torch.stack(ends).amin(0)}
 
     return frame(seeds, size.widths, study)
 
@@ -275,11 +341,11 @@ def pl_identity(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Check |grad L|^2 = r^T K r >= 2 lambda_min L at random weights, and equality for r along the bottom eigenvector.
 
     Returns:
-        Per seed: `identity` (largest relative gap of the first two, gradient by automatic differentiation), `least`
+        Per seed: `identity` (largest relative gap of the first two, gradient by automatic differentiation), `quotient`
         (smallest of |grad L|^2 / (2 lambda_min L)), `equality` (the same quotient less 1, r along the eigenvector).
     """
     X, y = points(size.data, seeds, size.n, size.side, size.classes)
-    worst = {"identity": np.zeros(len(seeds)), "least": np.full(len(seeds), np.inf), "equality": np.zeros(len(seeds))}
+    worst = {"identity": np.zeros(len(seeds)), "quotient": np.full(len(seeds), np.inf), "equality": np.zeros(len(seeds))}
     for draw in range(size.points):
         nets = make.densenet(seeds, X.shape[2], size.width)
         nets.layers = [fresh(layer, seeds, f"point-{draw}-{i}") for i, layer in enumerate(nets.layers)]
@@ -298,7 +364,7 @@ def pl_identity(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
             if name == "random":
                 gap = (torch.einsum("si,sij,sj->s", r, K, r) / square - 1).abs().numpy()
                 worst["identity"] = np.maximum(worst["identity"], gap)
-                worst["least"] = np.minimum(worst["least"], quotient)
+                worst["quotient"] = np.minimum(worst["quotient"], quotient)
             else:
                 worst["equality"] = np.maximum(worst["equality"], np.abs(quotient - 1))
     return table(pd.DataFrame({"seed": list(seeds), **worst}))
@@ -306,7 +372,5 @@ def pl_identity(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
 
 def fresh(layer: Layer, seeds: Sequence[int], name: str) -> Layer:
     """Return a layer with weights of another stream on the same edges."""
-    from traindyn.layers import starts
-
     weight = starts(seeds, name, *layer.weight.shape[1:])
     return replace(layer, weight=weight if layer.mask is None else weight * layer.mask)
