@@ -70,6 +70,7 @@ class Points(Ladder):
 
 
 class Waist(Ladder):
+    seeds: int = Field(gt=0, description="independent repetitions")
     waist: int = Field(gt=0, description="neurons of the narrow layer")
 
 

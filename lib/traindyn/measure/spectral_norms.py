@@ -41,10 +41,10 @@ def spectral_norms(
 ) -> Norms:
     r"""Return the spectral norms of s operators of dimension p that are symmetric in an inner product <u, v> = u^T G v.
 
-    Lanczos iteration with full reorthogonalisation, both ends of the spectrum at once. G may be singular: vectors in its
-    kernel count as zero. So an operator whose range has few dimensions can be given in coordinates of that range, which
-    need not be unique. With the residual r of the leading Ritz pair and its distance g to the next one, the error of
-    the value is about min(r, r^2 / g); an operator ends once that, and a tenth of its value's last change, are below
+    Lanczos iteration with full reorthogonalisation, both ends of the spectrum at once. G may be singular: vectors in
+    its kernel count as zero. So an operator whose range has few dimensions can be given in coordinates of that range,
+    which need not be unique. With the residual r of the leading Ritz pair and its distance g to the next one, the error
+    of the value is about min(r, r^2 / g); an operator ends once that, and a tenth of its value's last change, are below
     tol * value. An operator's numbers do not depend on the others beside it.
 
     Args:
@@ -89,7 +89,10 @@ def spectral_norms(
         beta = (w * lifted).sum(1).clamp_min(0).sqrt()
         values, vectors = torch.linalg.eigh(T[:, : step + 1, : step + 1])
         low = values[:, 0].abs() > values[:, -1].abs()
-        size, vector = torch.where(low, values[:, 0], values[:, -1]), torch.where(low[:, None], vectors[..., 0], vectors[..., -1])
+        size, vector = (
+            torch.where(low, values[:, 0], values[:, -1]),
+            torch.where(low[:, None], vectors[..., 0], vectors[..., -1]),
+        )
         gap = torch.where(low, values[:, min(1, step)] - values[:, 0], values[:, -1] - values[:, max(-2, -step - 1)])
         rest = beta.double() * vector[:, -1].abs()
         moved = (size.abs() - value).abs() / 10  # a second Ritz value that lags behind makes r^2 / g too hopeful

@@ -1,6 +1,7 @@
 """Transition to linearity of networks on graphs: experiments, evidence, drawings."""
 
 from traindyn.studies.linearity import (
+    ball,
     curvature,
     evidence,
     figures,
@@ -16,6 +17,7 @@ from traindyn.studies.linearity import (
 )
 
 __all__ = [
+    "ball",
     "curvature",
     "evidence",
     "figures",

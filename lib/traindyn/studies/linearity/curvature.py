@@ -5,8 +5,8 @@ layer reads and rho_l the signal sent back. So every vector that the Hessian can
 
 .. math:: \alpha_l a_l^T + \rho_l \beta_l^T
 
-and is kept as (alpha, beta): about four numbers per neuron instead of one per weight. Products cost four passes over the
-weights, and the inner product of two such vectors two passes over the mask.
+and is kept as (alpha, beta): about four numbers per neuron instead of one per weight. Products cost four passes over
+the weights, and the inner product of two such vectors two passes over the mask.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Curvature:
             self.second.append(second)
             values = torch.cat([values, f if layer.skip is None else f + values[:, layer.skip]], 1)
         self.values = values
-        self.starts = [values.shape[1] - sum(made.weight.shape[1] for made in nets.layers[i:]) for i in range(len(nets.layers))]
+        self.starts = [
+            values.shape[1] - sum(made.weight.shape[1] for made in nets.layers[i:]) for i in range(len(nets.layers))
+        ]
         back = torch.zeros_like(values)
         back[:, self.starts[-1] :] = 1.0 if outputs is None else outputs
         self.sent, self.rho, self.reads = [], [], []
@@ -80,7 +82,9 @@ class Curvature:
 
     def gradient(self) -> Tensor:
         """Return the gradient in coordinates: alpha = rho, beta = 0."""
-        return torch.cat([part for rho, a in zip(self.rho, self.reads, strict=True) for part in (rho, torch.zeros_like(a))], 1)
+        return torch.cat(
+            [part for rho, a in zip(self.rho, self.reads, strict=True) for part in (rho, torch.zeros_like(a))], 1
+        )
 
     def metric(self, v: Tensor) -> Tensor:
         """Return G v, where u^T G v is the inner product of the two weight vectors: (V a, V^T rho) per layer."""

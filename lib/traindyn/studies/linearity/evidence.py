@@ -67,12 +67,10 @@ def curvature_blocks(found: pd.DataFrame) -> list[pd.DataFrame]:
     return [slopes(pd.concat(tidy), ["block"]), slopes(pd.concat(other), ["of"], name="variance"), last]
 
 
-def sizes_of_neurons(found: pd.DataFrame) -> pd.DataFrame:
-    """Return slopes of the three quotients per layer."""
-    names = ("start", "ball")
-    joined = [slopes(found, ["layer"], name, name=name) for name in names]
-    beyond = found[found["layer"] > 1]
-    return joined[0].join(joined[1]).join(slopes(beyond, ["layer"], "length", name="length"))
+def sizes_of_neurons(found: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return slopes of the quotients of pre-activations per layer, and of those of |f_S| beyond the first layer."""
+    start, ball = (slopes(found, ["layer"], name, name=name) for name in ("start", "ball"))
+    return [start.join(ball), slopes(found[found["layer"] > 1], ["layer"], "length", name="length")]
 
 
 def kernel_change(rows: pd.DataFrame, start: int) -> pd.DataFrame:
@@ -123,7 +121,7 @@ def worst(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_widths(rows: pd.DataFrame, scan: pd.DataFrame) -> pd.DataFrame:
-    """Return the kernel's change of the runs that reached the stop: wide ones, and narrow ones at their fastest rate."""
+    """Return the kernel's change of the runs that reached the stop: wide ones, narrow ones at their fastest rate."""
     done = scan[np.isfinite(scan["steps"])].sort_values("steps").drop_duplicates(["seed", "width"])
     wide = rows[np.isfinite(rows["steps"])]
     return pd.concat([done[["seed", "width", "change"]], wide[["seed", "width", "change"]]], ignore_index=True)

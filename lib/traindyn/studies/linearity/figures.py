@@ -38,7 +38,9 @@ def guide(ax: Axes, found: pd.DataFrame, y: str, power: float, label: str, x: st
     """Draw a power law through the mean of y at the least x, as a thin dotted line."""
     ticks = np.array(sorted(found[x].unique()), dtype=float)
     start = found[found[x] == ticks[0]][y].mean()
-    ax.plot(ticks, start * (ticks / ticks[0]) ** power, color="0.25", linestyle=(0, (1, 1.5)), linewidth=1.2, label=label)
+    ax.plot(
+        ticks, start * (ticks / ticks[0]) ** power, color="0.25", linestyle=(0, (1, 1.5)), linewidth=1.2, label=label
+    )
     with plots.style():
         ax.legend()
 
@@ -79,7 +81,9 @@ def layers(edges: Sequence[tuple[Hashable, Hashable]], tight: Sequence[Hashable]
     low = min(y for _, y in places[1].values())
     for level, layer in enumerate(grouped):
         x = places[1][layer[0]][0]
-        axes[1].annotate(str(level), (x, low), xytext=(0, -26), textcoords="offset points", ha="center", annotation_clip=False)
+        axes[1].annotate(
+            str(level), (x, low), xytext=(0, -26), textcoords="offset points", ha="center", annotation_clip=False
+        )
     return fig
 
 
@@ -131,20 +135,22 @@ def variants(found: pd.DataFrame) -> Figure:
     fig, axes = plots.panels(height=3.6)
     label = r"$\max_t \|K_t - K_0\| / \|K_0\|$"
     tidy = found.assign(setting=found["setting"].map(SETTINGS))
-    plots.curves(axes[0], tidy, "width", "change", "setting", None, WIDTH, label, "xy", look=plots.looks([*SETTINGS.values()]))
+    plots.curves(
+        axes[0], tidy, "width", "change", "setting", None, WIDTH, label, "xy", look=plots.looks([*SETTINGS.values()])
+    )
     _widths(axes[0], tidy)
     return fig
 
 
 def counts(found: pd.DataFrame) -> Figure:
     """Draw norms over widths by the number of bottleneck neurons, with shared and with distinct parents."""
-    names = {"2": "$b = 2$", "sqrt": r"$b = \sqrt{m}$", "half": "$b = m/2$", "all": "$b = m$"}
+    names = {"two": "$b = 2$", "sqrt": r"$b = \sqrt{m}$", "half": "$b = m/2$", "all": "$b = m$"}
     tidy = found.assign(b=found["b"].map(names))
     fig, axes = plots.panels(1, 2, titles=["two shared parents", "a parent each"], sharey=True)
     for ax, parents in zip(axes, ("shared", "distinct"), strict=True):
         part = tidy[tidy["parents"] == parents]
         plots.curves(ax, part, "width", "norm", "b", None, WIDTH, r"$\|H_f\|$", "xy")
-        guide(ax, part[part["b"] == names["2"]], "norm", -0.5, "$m^{-1/2}$")
+        guide(ax, part[part["b"] == names["two"]], "norm", -0.5, "$m^{-1/2}$")
         _widths(ax, part)
     axes[1].set_ylabel("")
     return fig
@@ -160,7 +166,9 @@ def descent(looks: pd.DataFrame, setting: str = "tanh") -> Figure:
     names = {"loss": "loss / start", "least": r"$\lambda_{\min}(K_t) / \lambda_{\min}(K_0)$", "pl": "quotient"}
     for ax, (name, label) in zip(axes, names.items(), strict=True):
         log = "y" if name != "least" else ""
-        plots.curves(ax, part, "step", name, "width", None, "step", label, log, legend="width" if name == "loss" else False)
+        plots.curves(
+            ax, part, "step", name, "width", None, "step", label, log, legend="width" if name == "loss" else False
+        )
     axes[2].axhline(1, color="0.25", linestyle=(0, (1, 1.5)), linewidth=1.2)
     return fig
 

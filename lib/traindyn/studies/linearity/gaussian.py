@@ -56,8 +56,8 @@ def blocks(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     the top singular directions of the unshifted W, of Frobenius norm R.
 
     Returns:
-        Per seed and case (kind), of the 1 - 2 exp(-t^2) quantile of the quotient: `early` and `late`, its log-log slopes
-        in n over the three smallest and the three largest sizes, and `largest`, its largest value.
+        Per seed and case (kind), of the 1 - 2 exp(-t^2) quantile of the quotient: `early` and `late`, its log-log
+        slopes in n over the three smallest and the three largest sizes, and `largest`, its largest value.
     """
     level = 1 - 2 * math.exp(-(size.t**2))
     rows = []
@@ -107,7 +107,9 @@ def shifted_blocks(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         B = _blocks("random", n, draw)
         shift = torch.randn(size.draws, n, n, generator=draw, dtype=torch.float64)
         W = torch.einsum("imk,dki->dmi", B, shift)
-        quotient = W.square().sum((1, 2)).sqrt() / (torch.linalg.matrix_norm(B, 2).max() * shift.square().sum((1, 2)).sqrt())
+        quotient = W.square().sum((1, 2)).sqrt() / (
+            torch.linalg.matrix_norm(B, 2).max() * shift.square().sum((1, 2)).sqrt()
+        )
         rows.append({"seed": seed, "step": float(quotient.max())})
     return table(pd.DataFrame(rows))
 
@@ -129,10 +131,13 @@ def series(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         Z = ((gamma + size.radius) * size.b).abs()
         nu = size.b**2
         bound = 2 * math.exp(-(size.t**2) / (2 * nu))
-        printed = float((Z > size.t + size.radius * nu).double().mean()) - bound
-        scalar = float((Z > size.t + size.radius * nu**0.5).double().mean()) - bound
+        printed = float((size.t + size.radius * nu < Z).double().mean()) - bound
+        scalar = float((size.t + size.radius * nu**0.5 < Z).double().mean()) - bound
         B = torch.randn(size.terms, *size.shape, generator=draw, dtype=torch.float64)
-        whole = max(torch.linalg.eigvalsh(torch.einsum("kij,klj->il", B, B))[-1], torch.linalg.eigvalsh(torch.einsum("kij,kil->jl", B, B))[-1])
+        whole = max(
+            torch.linalg.eigvalsh(torch.einsum("kij,klj->il", B, B))[-1],
+            torch.linalg.eigvalsh(torch.einsum("kij,kil->jl", B, B))[-1],
+        )
         root = float(whole) ** 0.5
         along = torch.ones(size.terms, dtype=torch.float64)
         for _ in range(50):

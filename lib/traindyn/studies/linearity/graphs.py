@@ -139,10 +139,9 @@ def definitions(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         x = make.inputs([seed], size.inputs)[0, 0]
         row = {"seed": seed}
         for name, refeed, drop in (("fcn", False, 0.0), ("dense", True, 0.0), ("masked", True, 0.5)):
-            net = dag.DagNet(
-                dag.drop_edges(dag.dense_masks(size.inputs, [size.width, size.width, 1], refeed=refeed), drop, generator(seed, "edges")),
-                "tanh", generator=generator(seed, "init"),
-            ).double()  # fmt: skip
+            masks = dag.dense_masks(size.inputs, [size.width, size.width, 1], refeed=refeed)
+            masks = dag.drop_edges(masks, drop, generator(seed, "edges"))
+            net = dag.DagNet(masks, "tanh", generator=generator(seed, "init")).double()
             values, out = evaluate(net, x)
             other = net(x[None])[0].detach() if drop else _matrix_form(net, x, refeed)
             row[name] = float((values[out] - other).abs())
@@ -246,24 +245,33 @@ def growth(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """How the number of weights that the output depends on grows with m: half-dropped DenseNets, layers (m, m^2).
 
     Returns:
-        Per seed and case (net), for the weights of layer 2: `degree` (log-log slope of their number), `allowed` (that of
-        the product of the largest in-degrees), `bend` (the slope of the last octave less that of the first).
+        Per seed and case (net), for the weights of layer 2: `degree` (log-log slope of their number), `allowed` (the
+        exponent of the product of the in-degrees of layers 2 and 3), `bend` (the slope of the last
+        octave less that of the first).
     """
     rows = []
     for seed in seeds:
         for name in ("half", "square"):
-            counts, products = [], []
+            counts = []
             for m in size.widths:
                 if name == "half":
-                    masks = dag.drop_edges(dag.dense_masks(size.inputs, [m, m, 1], refeed="hidden"), 0.5, generator(seed, f"edges-{m}"))
+                    masks = dag.drop_edges(
+                        dag.dense_masks(size.inputs, [m, m, 1], refeed="hidden"), 0.5, generator(seed, f"edges-{m}")
+                    )
                 else:
                     masks = dag.dense_masks(size.inputs, [m, m * m, 1], refeed=False)
                 counts.append(_needed(masks, size.inputs)[1])
-                degrees = [int(mask.sum(1).max()) for mask in masks]
-                products.append(float(degrees[1] * degrees[2]))
             fitted = loglog_slope(size.widths, counts).value
             first, last = (loglog_slope(size.widths[i : i + 2], counts[i : i + 2]).value for i in (0, len(counts) - 2))
-            rows.append({"seed": seed, "net": name, "degree": fitted, "allowed": loglog_slope(size.widths, products).value, "bend": last - first})
+            rows.append(
+                {
+                    "seed": seed,
+                    "net": name,
+                    "degree": fitted,
+                    "allowed": {"half": 2.0, "square": 3.0}[name],
+                    "bend": last - first,
+                }
+            )
     return table(pd.DataFrame(rows), ["net"])
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pandas as pd
@@ -47,40 +46,35 @@ def recursion(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         layers up to L), `one_edge` (derivatives along single edges, layers up to L - 1), `second_form` (for one-edge
         derivatives the second form of (2.14) against the first, layer 1).
     """
-    rows = []
-    for seed in seeds:
-        nets = make.densenet([seed], size.inputs, size.width, drop=0.0)
-        x, w = make.inputs([seed], size.inputs)[0, 0], flat(nets)
-        z, f = neurons(nets, w, x)
-        curves = [CURVES[nets.activation](part) for part in z[:2]]
-        slopes = [jacrev(lambda v, i=i: neurons(nets, v, x)[0][i])(w) for i in range(3)]  # d z_l / d w
-        whole = hessian(lambda v: neurons(nets, v, x)[1][2][0])(w)
-        bends = [hessian(lambda v, i=i: neurons(nets, v, x)[1][i])(w) for i in (0, 1)]
-        top = nets.layers[2].weight[0, 0] * nets.layers[2].scale[0, 0]
-        edges = top.split(size.width)  # one-edge derivatives d f / d f_i of layers 1 and 2
-        through = nets.layers[1].weight[0] * nets.layers[1].scale[0, 0] * curves[1][1][:, None]
-        total = [edges[0] + edges[1] @ through, edges[1]]
-        hidden = len(w) - len(top)
-        block = whole[:hidden, :hidden]
-        literal = sum(torch.einsum("i,ipq->pq", t, b) for t, b in zip(total, bends, strict=True)) + whole
-        single = [torch.einsum("i,ipq->pq", e, b) for e, b in zip(edges, bends, strict=True)]
-        created = [
-            torch.einsum("i,ip,iq->pq", e * c[2], s, s)
-            for e, c, s in zip(edges, curves, slopes[:2], strict=True)
-        ]
-        # (2.14), second form, layer 1: paths through layer 2 come in, which the one-edge sum does not have
-        inner = torch.einsum("ij,jpq->ipq", nets.layers[1].weight[0] * nets.layers[1].scale[0, 0], bends[0])
-        second = torch.einsum("i,ipq->pq", edges[1] * curves[1][1], inner) + created[0]
-        rows.append(
-            {
-                "seed": seed,
-                "split": _gap(layerwise(nets, x, w), whole),
-                "literal": _gap(literal[:hidden, :hidden], block),
-                "one_edge": _gap(sum(single)[:hidden, :hidden], block),
-                "second_form": _gap(second, single[0]),
-            }
-        )
-    return table(pd.DataFrame(rows))
+    return table(pd.DataFrame([{"seed": seed, **_readings(seed, size)} for seed in seeds]))
+
+
+def _readings(seed: int, size: SimpleNamespace) -> dict[str, float]:
+    nets = make.densenet([seed], size.inputs, size.width, drop=0.0)
+    x, w = make.inputs([seed], size.inputs)[0, 0], flat(nets)
+    z, _ = neurons(nets, w, x)
+    curves = [CURVES[nets.activation](part) for part in z[:2]]
+    slopes = [jacrev(lambda v, i=i: neurons(nets, v, x)[0][i])(w) for i in (0, 1)]  # d z_l / d w
+    whole = hessian(lambda v: neurons(nets, v, x)[1][2][0])(w)
+    bends = [hessian(lambda v, i=i: neurons(nets, v, x)[1][i])(w) for i in (0, 1)]
+    top = nets.layers[2].weight[0, 0] * nets.layers[2].scale[0, 0]
+    edges = top.split(size.width)  # one-edge derivatives d f / d f_i of layers 1 and 2
+    between = nets.layers[1].weight[0] * nets.layers[1].scale[0, 0]
+    total = [edges[0] + edges[1] @ (between * curves[1][1][:, None]), edges[1]]
+    hidden = len(w) - len(top)
+    block = whole[:hidden, :hidden]
+    literal = sum(torch.einsum("i,ipq->pq", t, b) for t, b in zip(total, bends, strict=True)) + whole
+    single = [torch.einsum("i,ipq->pq", e, b) for e, b in zip(edges, bends, strict=True)]
+    created = torch.einsum("i,ip,iq->pq", edges[0] * curves[0][2], slopes[0], slopes[0])
+    # (2.14), second form, layer 1: paths through layer 2 come in, which the one-edge sum does not have
+    inner = torch.einsum("ij,jpq->ipq", between, bends[0])
+    second = torch.einsum("i,ipq->pq", edges[1] * curves[1][1], inner) + created
+    return {
+        "split": _gap(layerwise(nets, x, w), whole),
+        "literal": _gap(literal[:hidden, :hidden], block),
+        "one_edge": _gap(sum(single)[:hidden, :hidden], block),
+        "second_form": _gap(second, single[0]),
+    }
 
 
 def layerwise(nets: Nets, x: Tensor, w: Tensor) -> Tensor:
@@ -89,9 +83,9 @@ def layerwise(nets: Nets, x: Tensor, w: Tensor) -> Tensor:
     Neuron i of layer l creates (df/df_i) sigma'' grad z_i grad z_i^T, and (df/dz_i) in^(-1/2) times the symmetric
     product of each of its weights' unit vector with the gradient of the neuron that the weight multiplies.
     """
-    z, f = neurons(nets, w, x)
+    z, _ = neurons(nets, w, x)
     p = len(w)
-    gradients = [jacrev(lambda v, i=i: torch.cat([x * 0, *neurons(nets, v, x)[1]])[None])(w)[0] for i in (0,)][0]
+    gradients = jacrev(lambda v: torch.cat([x, *neurons(nets, v, x)[1]]))(w)
     slopes = [jacrev(lambda v, i=i: neurons(nets, v, x)[0][i])(w) for i in range(len(z))]
     total = _total(nets, w, x)
     H = torch.zeros(p, p, dtype=w.dtype)
@@ -134,22 +128,21 @@ def skip_recursion(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         Per seed, on the block of the first layer's weights: `one_step` (only the skipped neuron's own activation, as
         T_2 and T_4 have it), `all_steps` (its skip, too), relative to the Hessian.
     """
-    rows = []
-    for seed in seeds:
-        nets = make.fcn([seed], size.width, [size.width] * 3, skip=True)
-        x, w = make.inputs([seed], size.width)[0, 0], flat(nets)
-        whole = hessian(lambda v: neurons(nets, v, x)[1][-1][0])(w)
-        top = nets.layers[-1].weight[0, 0] * nets.layers[-1].scale[0, 0]
+    return table(pd.DataFrame([{"seed": seed, **_skipped(seed, size.width)} for seed in seeds]))
 
-        def curved(depth: int) -> Tensor:
-            act: Callable[[Tensor], Tensor] = lambda v: torch.tanh(neurons(nets, v, x)[0][depth])  # noqa: B023, E731
-            return torch.einsum("i,ipq->pq", top, hessian(act)(w))  # noqa: B023
 
-        first = size.width**2
-        parts = [curved(depth)[:first, :first] for depth in (2, 1, 0)]
-        block = whole[:first, :first]
-        rows.append({"seed": seed, "one_step": _gap(parts[0] + parts[1], block), "all_steps": _gap(sum(parts), block)})
-    return table(pd.DataFrame(rows))
+def _skipped(seed: int, width: int) -> dict[str, float]:
+    nets = make.fcn([seed], width, [width] * 3, skip=True)
+    x, w = make.inputs([seed], width)[0, 0], flat(nets)
+    whole = hessian(lambda v: neurons(nets, v, x)[1][-1][0])(w)
+    top = nets.layers[-1].weight[0, 0] * nets.layers[-1].scale[0, 0]
+    first = width**2
+    parts = []
+    for depth in (2, 1, 0):
+        bent = hessian(lambda v, depth=depth: torch.tanh(neurons(nets, v, x)[0][depth]))(w)
+        parts.append(torch.einsum("i,ipq->pq", top, bent)[:first, :first])
+    block = whole[:first, :first]
+    return {"one_step": _gap(parts[0] + parts[1], block), "all_steps": _gap(sum(parts), block)}
 
 
 def blocks(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
@@ -171,8 +164,3 @@ def blocks(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         violations = int((norm > total * (1 + 1e-12)).sum())
         rows.append({"seed": seed, "violations": violations, "ratio": float((total / norm).mean())})
     return table(pd.DataFrame(rows))
-
-
-def no_masks(nets: Nets) -> Nets:
-    """Return the networks with masks folded into weights, for functions that know dense layers only."""
-    return replace(nets, layers=[replace(layer, mask=None) for layer in nets.layers])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -35,7 +34,13 @@ def activations(size: SimpleNamespace) -> pd.DataFrame:
             found.append([float((c[1:] - c[:-1]).abs().max() / (z[1] - z[0])) for c in CURVES[name](z)])
         growth = [b / a if a > 1e-9 else 1.0 for a, b in zip(*found, strict=True)]
         names = ("value", "first", "second")
-        rows.append({"sigma": name, **dict(zip(names, found[0], strict=True)), **{f"{n}_growth": g for n, g in zip(names, growth, strict=True)}})
+        rows.append(
+            {
+                "sigma": name,
+                **dict(zip(names, found[0], strict=True)),
+                **{f"{n}_growth": g for n, g in zip(names, growth, strict=True)},
+            }
+        )
     return table(pd.DataFrame(rows), ["sigma"])
 
 
@@ -55,7 +60,10 @@ def relu_remainder(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     def study(width: int) -> dict[str, Tensor]:
         p = (normal(seeds, "relu", width, size.inputs) @ x[..., None])[..., 0] / size.inputs**0.5
         signs = torch.where(normal(seeds, "signs", width) > 0, 1.0, -1.0)
-        sides = [relu_gap(torch.where(signs == side, p, torch.full_like(p, 1e9)), size.radius * length).value for side in (1, -1)]
+        sides = [
+            relu_gap(torch.where(signs == side, p, torch.full_like(p, 1e9)), size.radius * length).value
+            for side in (1, -1)
+        ]
         bend = CURVES["tanh"](p)[2].abs().amax(1) * length**2 / width**0.5
         return {"relu": torch.stack(sides).amax(0) / width**0.5, "smooth": bend * size.radius**2 / 2}
 
@@ -84,7 +92,11 @@ def first_derivatives(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFra
         length = f1.norm(dim=1) * width**-0.5
         found = {1: (top, whole), 2: (s2.abs().amax(1) * length, s2.norm(dim=1) * length)}
         for layer, (spectral, frobenius) in found.items():
-            parts.append(pd.DataFrame({"seed": list(seeds), "width": width, "layer": layer, "spectral": spectral, "frobenius": frobenius}))
+            parts.append(
+                pd.DataFrame(
+                    {"seed": list(seeds), "width": width, "layer": layer, "spectral": spectral, "frobenius": frobenius}
+                )
+            )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -165,7 +177,9 @@ def gradient_bound(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
         nets = size.narrow if width < size.wide else size.many
         for depth in size.depths:
             for seed in seeds:
-                square = torch.cat([_gradient_squares(seed, width, depth, n, part) for part, n in enumerate(_split(nets, width))])
+                square = torch.cat(
+                    [_gradient_squares(seed, width, depth, n, part) for part, n in enumerate(_split(nets, width))]
+                )
                 bound = 2.0**-depth
                 row = {"seed": seed, "width": width, "depth": depth, "zero": float((square == 0).double().mean())}
                 for name, values, limit in (("printed", square.sqrt(), bound**0.5), ("corrected", square, bound)):
@@ -200,8 +214,3 @@ def _gradient_squares(seed: int, width: int, depth: int, nets: int, part: int) -
         if index:
             rho = (rho[:, None] @ weights[index])[:, 0] * gates[index - 1] * width**-0.5
     return total
-
-
-def tail_levels(values: Sequence[float], level: float) -> float:
-    """Return a quantile of a sample."""
-    return float(np.quantile(np.asarray(values, dtype=float), level))

@@ -76,8 +76,7 @@ class Nets:
         """Return the networks with weights w + by * direction (one direction (s, m, k) per layer)."""
         by = by if isinstance(by, float | int) else by.view(-1, 1, 1)
         layers = [
-            replace(layer, weight=layer.weight + by * step)
-            for layer, step in zip(self.layers, directions, strict=True)
+            replace(layer, weight=layer.weight + by * step) for layer, step in zip(self.layers, directions, strict=True)
         ]
         return replace(self, layers=layers)
 

@@ -83,9 +83,7 @@ def describe(masks: Sequence[Tensor], inputs: int) -> dict[str, float]:
 
 def networks(masks: Sequence[Tensor], seeds: Sequence[int], inputs: int, name: str) -> Nets:
     """Return networks on one graph, one per seed."""
-    layers = [
-        make.layer(seeds, f"{name}-{i}", *mask.shape, 0, mask[None].double()) for i, mask in enumerate(masks)
-    ]
+    layers = [make.layer(seeds, f"{name}-{i}", *mask.shape, 0, mask[None].double()) for i, mask in enumerate(masks)]
     return Nets(inputs, layers)
 
 
@@ -119,7 +117,9 @@ def compare(found: pd.DataFrame, draws: int = 500) -> pd.DataFrame:
     low, high = np.quantile(redrawn, [0.025, 0.975], axis=0)
     wins = np.bincount(redrawn.argmin(1), minlength=len(NOTIONS)) / draws
     columns = {"rank correlation": _correlations(values), "low": low, "high": high, "wins": wins}
-    return pd.DataFrame({"notion": list(NOTIONS.values()), **columns}).sort_values("rank correlation", ignore_index=True)
+    return pd.DataFrame({"notion": list(NOTIONS.values()), **columns}).sort_values(
+        "rank correlation", ignore_index=True
+    )
 
 
 def _correlations(values: np.ndarray) -> np.ndarray:

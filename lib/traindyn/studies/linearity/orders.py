@@ -31,7 +31,9 @@ def frame(seeds: Sequence[int], widths: Sequence[int], study: Callable[[int], di
     return pd.concat(parts, ignore_index=True)
 
 
-def slopes(found: pd.DataFrame, cases: Sequence[str] = (), y: str = "norm", x: str = "width", name: str = "slope") -> pd.DataFrame:
+def slopes(
+    found: pd.DataFrame, cases: Sequence[str] = (), y: str = "norm", x: str = "width", name: str = "slope"
+) -> pd.DataFrame:
     """Return one least-squares log-log slope per seed and case as evidence.
 
     Widths at which y vanishes in a seed make that slope NaN.
@@ -151,13 +153,11 @@ def preactivations(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
 
 def bottlenecks(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Norms with b bottleneck neurons of in-degree 1 among m: b = 2, sqrt m, m/2, m; shared and distinct parents."""
-    counts = {"2": lambda m: 2, "sqrt": lambda m: round(m**0.5), "half": lambda m: m // 2, "all": lambda m: m}
+    counts = {"two": lambda m: 2, "sqrt": lambda m: round(m**0.5), "half": lambda m: m // 2, "all": lambda m: m}
     parts = []
     for parents, shared in (("shared", True), ("distinct", False)):
         for name, count in counts.items():
-            part = simple(
-                seeds, size, lambda m, c=count, s=shared: make.bottlenecked(seeds, size.inputs, m, c(m), s)
-            )
+            part = simple(seeds, size, lambda m, c=count, s=shared: make.bottlenecked(seeds, size.inputs, m, c(m), s))
             parts.append(part.assign(b=name, parents=parents))
     return pd.concat(parts, ignore_index=True)
 
