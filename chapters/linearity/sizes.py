@@ -57,6 +57,10 @@ class Radii(Ladder):
     radii: list[NonNegativeFloat] = Field(min_length=1, description="distances from the start")
 
 
+class Hessians(Radii):
+    points: int = Field(gt=0, description="inputs of which the largest norm counts, with a tanh on the output")
+
+
 class Remainder(Radii):
     nodes: int = Field(gt=1, description="nodes of the quadrature")
 
@@ -211,7 +215,7 @@ SIZES = {
     "notions": Notions,
     "grid": Grid,
     "relu": Ball,
-    "hessian": Radii,
+    "hessian": Hessians,
     "spread": Ladder,
     "remainder": Remainder,
     "preactivations": Neurons,

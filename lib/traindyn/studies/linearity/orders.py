@@ -81,9 +81,11 @@ def hessian_norm(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Norms over widths for FCN and half-dropped DenseNet at all radii, and at w_0 for the same nets with tanh output.
 
     Returns:
-        Tidy: seed, width, net ("fcn", "half"), norm 0, norm R, random R, residual, `bent 0` (tanh output).
+        Tidy: seed, width, net ("fcn", "half"), norm 0, norm R, random R, residual, `bent 0` (tanh output; the largest
+        over several inputs, since one with an output near 0 sees no curvature there).
     """
-    x = make.inputs(seeds, size.inputs)[:, 0]
+    X = make.inputs(seeds, size.inputs, size.points)
+    x = X[:, 0]
     kinds = {
         "fcn": lambda m: make.fcn(seeds, size.inputs, [m, m]),
         "half": lambda m: make.densenet(seeds, size.inputs, m),
@@ -91,8 +93,8 @@ def hessian_norm(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
 
     def study(kind: str, width: int) -> dict[str, Tensor]:
         nets = kinds[kind](width)
-        bent = Curvature(replace(nets, output="tanh"), x).norm(seeds).value
-        return {**at_radii(nets, x, seeds, size.radii), "bent 0": bent}
+        bent = [Curvature(replace(nets, output="tanh"), X[:, i]).norm(seeds).value for i in range(size.points)]
+        return {**at_radii(nets, x, seeds, size.radii), "bent 0": torch.stack(bent).amax(0)}
 
     parts = [frame(seeds, size.widths, lambda m, kind=kind: study(kind, m)).assign(net=kind) for kind in kinds]
     return pd.concat(parts, ignore_index=True)
