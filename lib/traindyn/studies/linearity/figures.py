@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import matplotlib.patheffects as effects
 import networkx as nx
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from traindyn.learn.models import dag
 from traindyn.report import plots
@@ -34,12 +33,23 @@ def _widths(ax: Axes, found: pd.DataFrame, column: str = "width") -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def guide(ax: Axes, found: pd.DataFrame, y: str, power: float, label: str, x: str = "width") -> None:
+def _plain(ax: Axes, axes: str) -> None:
+    """Label logarithmic axes with numbers 1, 2, 5, 10 ... instead of powers."""
+    for name in axes:
+        axis = getattr(ax, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+
+
+def guide(
+    ax: Axes, found: pd.DataFrame, y: str, power: float, label: str, x: str = "width", dots: Sequence[float] = (1, 1.5)
+) -> None:
     """Draw a power law through the mean of y at the least x, as a thin dotted line."""
     ticks = np.array(sorted(found[x].unique()), dtype=float)
     start = found[found[x] == ticks[0]][y].mean()
     ax.plot(
-        ticks, start * (ticks / ticks[0]) ** power, color="0.25", linestyle=(0, (1, 1.5)), linewidth=1.2, label=label
+        ticks, start * (ticks / ticks[0]) ** power, color="0.25", linestyle=(0, tuple(dots)), linewidth=1.2, label=label
     )
     with plots.style():
         ax.legend()
@@ -53,6 +63,10 @@ def decay(found: pd.DataFrame) -> Figure:
     first = found[found["network"] == found["network"].iloc[0]]
     guide(axes[0], first, "norm", -0.5, "$m^{-1/2}$")
     _widths(axes[0], found)
+    _plain(axes[0], "y")
+    axes[0].set_ylim(bottom=axes[0].get_ylim()[0] / 5)  # room for the legend below all curves
+    with plots.style():
+        axes[0].legend(loc="lower left", ncols=3)
     return fig
 
 
@@ -65,7 +79,8 @@ def layers(edges: Sequence[tuple[Hashable, Hashable]], tight: Sequence[Hashable]
     places = [nx.circular_layout(graph), nx.multipartite_layout(graph, subset_key="layer")]
     fig, axes = plots.panels(1, 2, titles=["the graph", "its layers, by the longest path from an input"], height=3.2)
     inputs = {v for v in graph if graph.in_degree(v) == 0}
-    colors = [plots.PALETTE[7] if v in inputs else plots.PALETTE[3] if v in tight else plots.PALETTE[0] for v in graph]
+    kinds = [plots.PALETTE[7] if v in inputs else plots.PALETTE[3] if v in tight else plots.PALETTE[0] for v in graph]
+    colors = [tuple(0.45 * part + 0.55 for part in color) for color in kinds]  # pale, so that names are legible
     for ax, place in zip(axes, places, strict=True):
         skips = [(u, v) for u, v in graph.edges if levels[v] - levels[u] > 1]
         plain = [edge for edge in graph.edges if edge not in skips]
@@ -73,9 +88,7 @@ def layers(edges: Sequence[tuple[Hashable, Hashable]], tight: Sequence[Hashable]
         nx.draw_networkx_edges(graph, place, plain, **common)
         nx.draw_networkx_edges(graph, place, skips, style="dashed", connectionstyle="arc3,rad=0.18", **common)
         nx.draw_networkx_nodes(graph, place, node_color=colors, node_size=420, ax=ax, edgecolors="0.2", linewidths=0.8)
-        texts = nx.draw_networkx_labels(graph, place, font_size=9, font_color="white", ax=ax)
-        for text in texts.values():
-            text.set_path_effects([effects.withStroke(linewidth=1.6, foreground="0.15")])
+        nx.draw_networkx_labels(graph, place, font_size=9, ax=ax)
         ax.set_axis_off()
         ax.margins(0.12)
     low = min(y for _, y in places[1].values())
@@ -98,6 +111,7 @@ def radii(found: pd.DataFrame, at: Sequence[float]) -> Figure:
         plots.curves(ax, part, "width", "norm", "radius", "range", WIDTH, r"largest $\|H_f\|$ found", "xy")
         guide(ax, part[part["radius"] == f"R = {at[0]:g}"], "norm", -0.5, "$m^{-1/2}$")
         _widths(ax, part)
+        _plain(ax, "y")
     axes[1].set_ylabel("")
     return fig
 
@@ -122,11 +136,12 @@ def change(found: pd.DataFrame, worst: pd.DataFrame | None = None) -> Figure:
     if worst is not None:
         tidy = pd.concat([tidy, worst.assign(where="worst direction found, at distance 1")])
     label = r"$\max_t \|K_t - K_0\| / \|K_0\|$"
-    plots.curves(axes[0], tidy, "width", "change", "where", "range", WIDTH, label, "xy")
+    plots.curves(axes[0], tidy, "width", "change", "where", "range", "hidden size", label, "xy")
     wide = found[found["width"] >= 64]
-    guide(axes[0], wide, "change", -1.0, "$m^{-1}$")
+    guide(axes[0], wide, "change", -1.0, "$m^{-1}$", dots=(4, 1.5, 1, 1.5))
     guide(axes[0], wide if worst is None else worst, "change", -0.5, "$m^{-1/2}$")
     _widths(axes[0], tidy)
+    _plain(axes[0], "y")
     return fig
 
 
@@ -152,13 +167,15 @@ def counts(found: pd.DataFrame) -> Figure:
         plots.curves(ax, part, "width", "norm", "b", None, WIDTH, r"$\|H_f\|$", "xy")
         guide(ax, part[part["b"] == names["two"]], "norm", -0.5, "$m^{-1/2}$")
         _widths(ax, part)
+        _plain(ax, "y")
     axes[1].set_ylabel("")
     return fig
 
 
 def descent(looks: pd.DataFrame, setting: str = "tanh") -> Figure:
-    """Draw loss, least kernel eigenvalue and the PL quotient along gradient descent, one line per width."""
-    part = looks[looks["setting"] == setting].assign(pl=lambda f: f["slope"] / f["least"])
+    """Draw loss, least kernel eigenvalue and the PL quotient along the first seed's runs, one line per width."""
+    part = looks[(looks["setting"] == setting) & (looks["seed"] == looks["seed"].min())]
+    part = part.assign(pl=part["slope"] / part["least"])
     few = sorted(part["width"].unique())[::2]
     part = part[part["width"].isin(few)]
     titles = ["loss", "least eigenvalue", r"$\|\nabla L\|^2 / (2 \lambda_{\min} L)$"]
@@ -192,6 +209,7 @@ def notions(found: pd.DataFrame, names: dict[str, str], compared: pd.DataFrame) 
     fig, axes = plots.panels(1, len(shown), sharey=True, titles=[f"{names[k]}: {ranks[names[k]]:.2f}" for k in shown])
     for ax, key in zip(axes, shown, strict=True):
         plots.points(ax, found, key, "norm", xlabel=names[key], ylabel=r"$\|H_f\|$", log="xy")
+        _plain(ax, "xy")
     for ax in axes[1:]:
         ax.set_ylabel("")
     return fig
@@ -204,6 +222,7 @@ def kinks(found: pd.DataFrame) -> Figure:
     tidy = pd.concat([found.assign(gap=found[key], what=name) for key, name in names.items()])
     plots.curves(axes[0], tidy, "width", "gap", "what", "range", WIDTH, "", "xy")
     guide(axes[0], tidy[tidy["what"] == names["relu"]], "gap", -1 / 6, "$m^{-1/6}$")
-    guide(axes[0], tidy[tidy["what"] == names["smooth"]], "gap", -0.5, "$m^{-1/2}$")
+    guide(axes[0], tidy[tidy["what"] == names["smooth"]], "gap", -0.5, "$m^{-1/2}$", dots=(4, 1.5, 1, 1.5))
     _widths(axes[0], tidy)
+    _plain(axes[0], "y")
     return fig
