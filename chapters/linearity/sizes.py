@@ -73,8 +73,11 @@ class Points(Ladder):
     points: int = Field(gt=0, description="inputs of which the largest norm counts")
 
 
-class Waist(Ladder):
+class Spread(Ladder):
     seeds: int = Field(gt=0, description="independent repetitions")
+
+
+class Waist(Spread):
     waist: int = Field(gt=0, description="neurons of the narrow layer")
 
 
@@ -216,7 +219,7 @@ SIZES = {
     "grid": Grid,
     "relu": Ball,
     "hessian": Hessians,
-    "spread": Ladder,
+    "spread": Spread,
     "remainder": Remainder,
     "preactivations": Neurons,
     "bottlenecks": Ladder,
