@@ -28,7 +28,7 @@ def test_norms_over_widths():
     assert texts(ax) == [*found["network"].unique(), "$m^{-1/2}$"] and ax.get_xscale() == "log"
     assert len(figures.radii(curved, size.radii).axes) == 2
     few = orders.bottlenecks(SEEDS, Size(inputs=4, widths=[16, 32]))
-    assert texts(figures.counts(few).axes[0])[0] == "$b = 2$"
+    assert texts(figures.counts(few).axes[1])[0] == "$b = 2$"
 
 
 @pytest.mark.parametrize(("edges", "tight", "layers"), [(graphs.DRAWN, (), 5), (graphs.NARROW, ("p", "q"), 4)])

@@ -154,6 +154,7 @@ def variants(found: pd.DataFrame) -> Figure:
         axes[0], tidy, "width", "change", "setting", None, WIDTH, label, "xy", look=plots.looks([*SETTINGS.values()])
     )
     _widths(axes[0], tidy)
+    _plain(axes[0], "y")
     return fig
 
 
@@ -168,6 +169,7 @@ def counts(found: pd.DataFrame) -> Figure:
         guide(ax, part[part["b"] == names["two"]], "norm", -0.5, "$m^{-1/2}$")
         _widths(ax, part)
         _plain(ax, "y")
+    axes[0].get_legend().remove()  # the other panel's serves both
     axes[1].set_ylabel("")
     return fig
 

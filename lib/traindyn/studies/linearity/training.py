@@ -163,14 +163,16 @@ def descend(
     live = torch.ones(s, dtype=torch.bool)
     for step in range(steps + 1):
         ended = live & ((loss <= stop * loss0) | ~torch.isfinite(loss) | (loss > 1e6 * loss0))
-        if step % every == 0 or ended.any() or step == steps:
+        # a run looks at its own times only, whatever the runs beside it do
+        sees = live if step % every == 0 or step == steps else ended
+        if sees.any():
             K = kernel(nets, look)
             finite = torch.isfinite(K).all(2).all(1)
-            values = torch.linalg.eigvalsh(torch.where(finite[:, None, None], K, start))
+            now = torch.linalg.eigvalsh(torch.where(finite[:, None, None], K, start))
+            values = torch.where(sees[:, None], now, values)
             change = torch.linalg.matrix_norm(torch.where(finite[:, None, None], K - start, start), 2) / top0
             change = torch.where(finite, change, torch.full_like(change, torch.inf))
             slope = torch.einsum("si,sij,sj->s", r, K, r) / (2 * loss)
-            sees = live
             out["change"] = torch.where(sees, out["change"].maximum(change), out["change"])
             out["least"] = torch.where(sees, out["least"].minimum(values[:, 0] / least0), out["least"])
             out["pl"] = torch.where(sees, out["pl"].minimum(slope / values[:, 0]), out["pl"])
