@@ -126,7 +126,7 @@ class ConvStart:
 def _preactivations(patches: Tensor, w: Tensor) -> Tensor:
     """Return (positions x channels, n) for patches (n, positions, q) and kernels (channels, q)."""
     n, spots, q = patches.shape
-    return (patches.reshape(n * spots, q) @ w.T).view(n, spots, -1).permute(1, 2, 0).reshape(-1, n)
+    return (patches.reshape(n * spots, q) @ w.T).view(n, spots, len(w)).permute(1, 2, 0).reshape(spots * len(w), n)
 
 
 def start(seed: int, X: Tensor, m: int, X_test: Tensor | None = None, outputs: int = 1, outer: str = "sign") -> Start:
