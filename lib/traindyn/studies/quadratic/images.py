@@ -154,8 +154,8 @@ def largest_rates(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.Dat
                     middle = (low + high) / 2
                     lost = spans.train(make(model), found.y, middle / lam, size.steps, bound=1e5).diverged
                     low, high = (low, middle) if lost else (middle, high)
-                rows.append((seed, f"{model}/{width}", model, width, (low + high) / 2))
-    return pd.DataFrame(rows, columns=["seed", "run", "model", "width", "largest"])
+                rows.append((seed, model, width, (low + high) / 2))
+    return evidence.table(pd.DataFrame(rows, columns=["seed", "model", "width", "largest"]), ["model", "width"])
 
 
 def one_example(seeds: Sequence[int], m: int, rates: Sequence[float], steps: int = 200) -> pd.DataFrame:
