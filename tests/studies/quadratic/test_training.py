@@ -146,7 +146,7 @@ def test_every_figure_draws():
     _, paths = line.regimes([5], size, True)
     ladder = images.ladder([0], SMALL.changed(widths=[32, 64], rates=[1.0, 2.8], n_test=0), torch.float64)
     gamma = pd.DataFrame({"gamma": [1e-3, 1e-2], "rate": [2.2, 2.8], "peak": [9.0, 1.0], "end": [0.5, 0.6]})
-    swept = show.stacked({"a": sweeps.sweep([0], SMALL, torch.float64)})
+    swept = show.stacked({"a": sweeps.sweep([0], SMALL, torch.float64)}, {"a": SMALL})
     along = eigenspace.study([0], SMALL.changed(rates=[2.6], n_test=0), torch.float64)[1]
     drawn = [
         figures.losses(show.regimes(0, 100, [1.8, 2.8], 10)),

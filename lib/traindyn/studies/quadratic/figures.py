@@ -126,7 +126,9 @@ def released(found: pd.DataFrame) -> Figure:
 def missed(found: pd.DataFrame) -> Figure:
     """Draw what is missed without and with the cubic term over the rate, one panel per network."""
     names = {"quadratic": "by $f_{quad}$", "cubic": "with the cubic term"}
-    shown = found.rename(columns=names).melt(["network", "seed", "rate"], list(names.values()), "missed", "share")
+    networks = {"two": "of two layers, ReLU", "three": "of three layers, ReLU", "tanh": "of two layers, tanh"}
+    shown = found.replace({"network": networks}).rename(columns=names)
+    shown = shown.melt(["network", "seed", "rate"], list(names.values()), "missed", "share")
     return plots.facets(
         shown, "rate", "share", cols="network", hue="missed", band="range", log="y", xlabel=RATE,
         ylabel="missed / movement of $f$",

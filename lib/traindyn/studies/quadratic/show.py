@@ -39,7 +39,9 @@ def regimes(seed: int, m: int, rates: Sequence[float], steps: int) -> pd.DataFra
         losses = general.losses(seed, m**-0.5, rate, steps)
         rows += [("quadratic (general)", f"{rate:g}", t, loss / losses[0]) for t, loss in enumerate(losses)]
     frame = pd.DataFrame(rows, columns=["model", "rate", "step", "loss"])
-    return frame[(frame["loss"] < 1e6) & (frame["loss"] > 1e-8)].sort_values("model", kind="stable")
+    order = ["linear", "quadratic (NQM)", "quadratic (general)", "network"]
+    kept = frame[(frame["loss"] < 1e6) & (frame["loss"] > 1e-8)]
+    return kept.sort_values("model", key=lambda names: names.map(order.index), kind="stable")
 
 
 def regime_evidence(seeds: Sequence[int], size: Any) -> pd.DataFrame:
@@ -124,9 +126,10 @@ def lengths(seeds: Sequence[int], widths: Sequence[int], rates: Sequence[float])
     return evidence.table(pd.DataFrame(rows, columns=["seed", "rate", "exact_length"]), "rate")
 
 
-def stacked(panels: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return several tables as one, with a column `panel` of their names."""
-    return pd.concat([part.assign(panel=name) for name, part in panels.items()], ignore_index=True)
+def stacked(panels: Mapping[str, pd.DataFrame], sizes: Mapping[str, Any]) -> pd.DataFrame:
+    """Return several tables as one, with a column `panel` of their names and data sets."""
+    parts = [part.assign(panel=f"{name}: {sizes[name].data}") for name, part in panels.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def formula(seeds: Sequence[int], m: int, d: int, points: int = 20) -> pd.DataFrame:
@@ -191,9 +194,10 @@ def library(u: torch.Tensor, v: torch.Tensor, x: torch.Tensor, lr: float, steps:
 
 
 def beside(runs: Mapping[str, Sequence[float]]) -> pd.DataFrame:
-    """Return losses of several runs as one table: run, step, loss."""
+    """Return losses of several runs, where they exceed 1e-8, as one table: run, step, loss."""
     parts = [pd.DataFrame({"run": name, "step": range(len(part)), "loss": part}) for name, part in runs.items()]
-    return pd.concat(parts, ignore_index=True)
+    frame = pd.concat(parts, ignore_index=True)
+    return frame[frame["loss"] > 1e-8]
 
 
 def joined(models: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
