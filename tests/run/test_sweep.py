@@ -89,7 +89,9 @@ def test_a_plan_knows_what_is_finished_what_failed_and_what_changed(book, monkey
     assert (again.kept, set(again.failed), again.waiting, again.changed) == ({0}, {1}, [], ())
     assert [task.point for task in planned("seed=1,2", retry_failed=True).waiting] == [1]
     assert planned("seed=1,2,3").kept == {0}  # another sweep, the same run
+    assert sweep.changed_meanwhile(again) == ""
     monkeypatch.setenv("TRAINDYN_MEMORY", "1000")
+    assert sweep.changed_meanwhile(again) == "environment variables"
     changed = planned("seed=1,2")
     assert len(changed.waiting) == 2 and changed.changed == ("environment variables",)
     assert "environment variables changed" in "\n".join(sweep.opening(changed))

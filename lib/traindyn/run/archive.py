@@ -10,6 +10,7 @@ from traindyn import files, parameters
 from traindyn.errors import InputError
 from traindyn.report.claims import load_ledger
 from traindyn.run import execute, results
+from traindyn.run.rejudge import provenance
 
 LARGEST = 2_000_000  # bytes of a whole archived run; the repository keeps it
 
@@ -58,11 +59,8 @@ def checked(run: Path, force: bool = False) -> dict[str, Any]:
     Raises:
         InputError: as in `archive`.
     """
-    try:
-        about = files.read_json(run / "provenance.json")
-        chapter, preset = about["chapter"], about["preset"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run} is not a finished run: it has no provenance.json that can be read") from error
+    about = provenance(run)
+    chapter, preset = about["chapter"], about["preset"]
     if lost := execute.lost_files(run):
         raise InputError(f"{run} has lost {lost[0]}; run it again")
     if chapter not in parameters.chapters() or preset not in parameters.PRESETS:
