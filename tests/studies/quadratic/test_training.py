@@ -137,7 +137,8 @@ def test_a_relu_network_of_two_layers_misses_gates_only():
     wide = missed.evidence_of(found)["missed"]
     assert wide[0, "two"] == pytest.approx(0, abs=1e-9) and wide[0, "tanh"] < 0
     assert missed.answers(missed.evidence_of(found))["two"] == "no"
-    assert "two layers, ReLU: no" in missed.sentence(missed.evidence_of(found))
+    told = missed.told(missed.evidence_of(found)).set_index("network")
+    assert told.loc["two layers, ReLU"].tolist() == [pytest.approx(1), "no, in no seed"]
 
 
 def test_every_figure_draws():

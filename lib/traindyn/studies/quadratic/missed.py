@@ -61,10 +61,10 @@ def answers(table: pd.DataFrame) -> dict[str, str]:
     return words
 
 
-def sentence(table: pd.DataFrame) -> str:
-    """Return the answer in words."""
+def told(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers as a table for the page: network, mean share that is still missed, whether it is at most half."""
     names = {"two": "two layers, ReLU", "three": "three layers, ReLU", "tanh": "two layers, tanh"}
-    says = {"yes": "yes, in every seed", "no": "no, in no seed", "undecided": "undecided: in some seeds"}
-    parts = [f"{names.get(name, name)}: {says[word]}" for name, word in answers(table).items()]
-    head = "Does the cubic term at least halve what the quadratic model misses above the critical rate? "
-    return head + "; ".join(parts) + "."
+    means = np.exp(table["missed"].groupby(level="network").mean())
+    words = {"yes": "yes, in every seed", "no": "no, in no seed", "undecided": "in some seeds only"}
+    rows = [(names.get(name, name), means[name], words[word]) for name, word in answers(table).items()]
+    return pd.DataFrame(rows, columns=["network", "missed with the cubic term / without", "at most half of it"])

@@ -89,9 +89,9 @@ def linear_threshold(seeds: Sequence[int], n: int, p: int) -> pd.DataFrame:
         for _ in range(20):
             middle = (low + high) / 2
             values, vectors = np.linalg.eigh(K)
-            with np.errstate(over="ignore"):  # (I - lr K)^4096 r_0, in the eigenbasis
-                last = np.abs(1 - middle / top * values) ** 4096 * np.abs(vectors.T @ r0)
-            low, high = (middle, high) if (last**2).sum() < r0 @ r0 else (low, middle)
+            with np.errstate(over="ignore"):  # |(I - lr K)^4096 r_0|^2, in the eigenbasis
+                last = ((1 - middle / top * values) ** 8192 * (vectors.T @ r0) ** 2).sum()
+            low, high = (middle, high) if last < r0 @ r0 else (low, middle)
         w, r, gap = np.zeros(p), r0, 0.0
         for _ in range(100):
             w = w - 1.7 / top * J.T @ (J @ w + r0)
