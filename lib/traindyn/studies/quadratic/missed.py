@@ -62,7 +62,7 @@ def answers(table: pd.DataFrame) -> dict[str, str]:
 
 
 def told(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the answers as a table for the page: network, mean share that is still missed, whether it is at most half."""
+    """Return the answers as a table: network, mean share that is still missed, whether it is at most half."""
     names = {"two": "two layers, ReLU", "three": "three layers, ReLU", "tanh": "two layers, tanh"}
     means = np.exp(table["missed"].groupby(level="network").mean())
     words = {"yes": "yes, in every seed", "no": "no, in no seed", "undecided": "in some seeds only"}
