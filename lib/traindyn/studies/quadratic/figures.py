@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from traindyn.report import plots
@@ -11,6 +12,13 @@ from traindyn.report import plots
 MODELS = plots.looks(["f", "f_lin", "f_quad"])
 NAMES = {"f": "f", "lin": "f_lin", "quad": "f_quad"}
 RATE = r"learning rate in units of $1/\lambda_{\max}(K(0))$"
+
+
+def _ticks(ax: Axes, widths: pd.Series) -> None:
+    """Label a logarithmic axis at the widths alone: less than a decade would get labels on top of one another."""
+    ticks = sorted(widths.unique())
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 
 
 def losses(found: pd.DataFrame) -> Figure:
@@ -44,7 +52,9 @@ def paths(found: pd.DataFrame) -> Figure:
     part = found[found["model"] == "f"]
     fig, axes = plots.panels(1, 2, titles=["length of the path", "change of the kernel"])
     for ax, name, label in zip(axes, ("length", "change"), ("length", r"$\|K_T - K_0\| / \|K_0\|$"), strict=True):
-        plots.curves(ax, part, "width", name, "rate", "range", "width $m$", label, log="xy", legend="rate")
+        legend = "rate" if name == "length" else False
+        plots.curves(ax, part, "width", name, "rate", "range", "width $m$", label, log="xy", legend=legend)
+        _ticks(ax, part["width"])
     return fig
 
 
@@ -90,10 +100,13 @@ def strengths(gamma: pd.DataFrame, rates: pd.DataFrame, width: pd.DataFrame) -> 
         for row, (value, word) in enumerate((("peak", "peak loss"), ("end", r"$\lambda_T/\lambda_0$"))):
             part = frame[np.isfinite(frame[value])]
             hue = "rate" if name == "width" else None
+            ax, legend = axes[3 * row + column], "rate" if hue and row == 0 else False
             plots.curves(
-                axes[3 * row + column], part, name, value, hue, "range", label, word if column == 0 else "",
-                log + ("y" if row == 0 else ""), legend="rate" if hue else False,
+                ax, part, name, value, hue, "range", label, word if column == 0 else "",
+                log + ("y" if row == 0 else ""), legend=legend,
             )  # fmt: skip
+            if name == "width":
+                _ticks(ax, part["width"])
     return fig
 
 
