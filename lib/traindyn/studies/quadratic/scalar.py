@@ -37,7 +37,7 @@ def _half(active: int, m: int, draws: np.random.Generator) -> tuple[float, float
     return mean * np.sqrt(active / m), (active + squares) / m
 
 
-def start(seeds: Sequence[int], widths: Sequence[int], scale: float = 1.0) -> Start:
+def start(seeds: Sequence[int], widths: Sequence[int], scale: float = 1.0, purpose: str = "scalar") -> Start:
     """Draw g(0) and lambda(0) for u ~ N(0, I), v = +-1, exactly in law and at no cost in the width.
 
     Of m neurons P ~ Bin(m, 1/2) are active. Their pre-activations times their signs are P independent normal numbers
@@ -47,11 +47,12 @@ def start(seeds: Sequence[int], widths: Sequence[int], scale: float = 1.0) -> St
         seeds: one network each.
         widths: m.
         scale: |x|^2 / d.
+        purpose: of the draws.
     """
     g, lam = np.empty((2, len(widths), len(seeds)))
     for i, m in enumerate(widths):
         for j, seed in enumerate(seeds):
-            draws = rng(seed, f"scalar/{m}")
+            draws = rng(seed, f"{purpose}/{m}")
             g[i, j], lam[i, j] = _half(draws.binomial(m, 0.5), m, draws)
     c = scale / np.asarray(widths, float)[:, None] * np.ones(len(seeds))
     return Start(g * scale**0.5, lam * scale, c)

@@ -297,7 +297,7 @@ def ends(seeds: Sequence[int], m: int, count: int) -> pd.DataFrame:
 
 def divergence(seeds: Sequence[int], widths: Sequence[int]) -> pd.DataFrame:
     """Return per seed, width and target 0 and 1: whether it diverges at 4 + eps (`above`) and at 4 - eps (`below`)."""
-    at, rows = scalar.start(seeds, widths), []
+    at, rows = scalar.start(seeds, widths, purpose="divergence"), []
     eps = np.array([narrow(m) for m in widths])[:, None]
     for y in (0.0, 1.0):
         above, below = (np.isinf(scalar.run(at, 4 + sign * eps, y).final) for sign in (1, -1))
