@@ -21,6 +21,14 @@ def _ticks(ax: Axes, widths: pd.Series) -> None:
     ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 
 
+def _critical(fig: Figure) -> Figure:
+    """Mark the critical rate, 2, in every panel."""
+    for ax in fig.axes:
+        if ax.axison:
+            ax.axvline(2, color="0.4", linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
+    return fig
+
+
 def losses(found: pd.DataFrame) -> Figure:
     """Draw the loss over steps, one panel per model, one line per rate (`show.regimes`)."""
     return plots.facets(
@@ -113,18 +121,11 @@ def strengths(gamma: pd.DataFrame, rates: pd.DataFrame, width: pd.DataFrame) -> 
 def sweep(found: pd.DataFrame, value: str = "best", label: str = "best test loss") -> Figure:
     """Draw a best value over the rate for f, f_lin and f_quad, one panel per experiment (Figures 3.4, B.5 to B.13)."""
     shown = found[found["model"].isin(NAMES) & np.isfinite(found[value])].replace({"model": NAMES})
-    return plots.facets(
-        shown,
-        "rate",
-        value,
-        cols="panel",
-        hue="model",
-        band="range",
-        sharey=False,
-        look=MODELS,
-        xlabel=RATE,
+    fig = plots.facets(
+        shown, "rate", value, cols="panel", hue="model", band="range", sharey=False, look=MODELS, xlabel=RATE,
         ylabel=label,
-    )
+    )  # fmt: skip
+    return _critical(fig)
 
 
 def released(found: pd.DataFrame) -> Figure:
@@ -142,7 +143,8 @@ def missed(found: pd.DataFrame) -> Figure:
     networks = {"two": "of two layers, ReLU", "three": "of three layers, ReLU", "tanh": "of two layers, tanh"}
     shown = found.replace({"network": networks}).rename(columns=names)
     shown = shown.melt(["network", "seed", "rate"], list(names.values()), "missed", "share")
-    return plots.facets(
+    fig = plots.facets(
         shown, "rate", "share", cols="network", hue="missed", band="range", log="y", xlabel=RATE,
         ylabel="missed / movement of $f$",
     )  # fmt: skip
+    return _critical(fig)
