@@ -76,7 +76,7 @@ def kernels(root: Path) -> list[psutil.Process]:
 
 def none_left(root: Path) -> bool:
     """Return whether kernels end by themselves soon after their parent."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while kernels(root) and time.monotonic() < end:
         time.sleep(0.2)
     return not kernels(root)
@@ -135,10 +135,10 @@ def test_a_spoilt_file_of_a_sweep_is_named_set_aside_and_made_again(book, monkey
 
 
 def test_a_run_killed_in_its_cell_is_not_believed_and_the_next_clears_up(book, capsys):
-    root = book(pause=60)
+    root = book(pause=240)
     process = begin(*RUN)
     place = root / "_build" / "runs" / "bare"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not list(place.glob("smoke.part-*/half.csv")) and time.monotonic() < end:
         time.sleep(0.05)
     assert [path.name for path in place.iterdir() if path.name == "smoke"] == []
@@ -151,17 +151,17 @@ def test_a_run_killed_in_its_cell_is_not_believed_and_the_next_clears_up(book, c
 
 
 def test_a_second_run_into_the_same_folder_is_told(book, capsys):
-    root = book(pause=60)
+    root = book(pause=240)
     process = begin(*RUN)
     place = root / "_build" / "runs" / "bare"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not list(place.glob("smoke.part-*/half.csv")) and time.monotonic() < end:
         time.sleep(0.05)
     assert cli.main(list(RUN)) == 2
     said = capsys.readouterr().err
     assert f"another process (process {process.pid}) is running into" in said and said.count("\n") == 1
     process.terminate()
-    assert process.wait(timeout=30) == 143 and list(place.iterdir()) == [] and none_left(root)
+    assert process.wait(timeout=90) == 143 and not place.exists() and none_left(root)
 
 
 def test_a_full_disk_and_a_disk_that_is_read_only_are_told(book, small_disk, capsys):
@@ -195,11 +195,11 @@ def test_a_sweep_stops_at_a_full_disk_and_goes_on_when_there_is_room(book, small
         "--out",
         str(small_disk / "mine"),
     )
-    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=600)
     assert done.returncode == 1 and "1 of 4 points done, 1 disk full" in done.stdout, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    done = subprocess.run(command(*words, "--retry-failed"), capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command(*words, "--retry-failed"), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "4 of 4 points done" in done.stdout and "1 finished before" in done.stderr
 
 
@@ -248,7 +248,7 @@ def test_a_sweep_killed_at_random_moments_ends_the_same(book, tmp_path):
     assert not list((root / "_build").rglob("*.part-*")) and not list((root / "_build").rglob("*.corrupt"))
     (path,) = (root / "_build" / "sweeps" / "bare").glob("*/sweep.parquet")
     found = pd.read_parquet(path).drop(columns=["seconds", "memory_mb", "key"])
-    assert len(found) == 30 * 4
+    assert len(found) == 30 * 5
     shutil.rmtree(root / "_build")
     assert subprocess.run(command(*words), capture_output=True).returncode == 0
     other = pd.read_parquet(path).drop(columns=["seconds", "memory_mb", "key"])
@@ -260,14 +260,14 @@ def test_of_two_who_make_the_book_one_is_told(book):
     root = book(pause=20)
     (root / "_toc.yml").write_text("chapters:\n  - file: chapters/bare/bare\n")
     first = begin("book", "--preset", "smoke")
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not list((root / "_build" / "runs" / "bare").glob("smoke.part-*/half.csv")) and time.monotonic() < end:
         time.sleep(0.1)
-    second = subprocess.run(command("book", "--preset", "smoke"), capture_output=True, text=True, timeout=60)
+    second = subprocess.run(command("book", "--preset", "smoke"), capture_output=True, text=True, timeout=180)
     assert second.returncode == 2 and second.stderr.count("\n") == 1
     assert f"another process (process {first.pid}) is making the book at preset smoke" in second.stderr
     first.terminate()
-    assert first.wait(timeout=30) == 143 and none_left(root)
+    assert first.wait(timeout=90) == 143 and none_left(root)
 
 
 def test_an_archived_run_that_is_spoilt_is_named(toy_book):

@@ -112,6 +112,7 @@ def _run(resolved: Resolved, out: Path, key: str, progress: Callable[[str], None
         wall = time.perf_counter() - start
         _finish(part, resolved, key, wall)
         _replace(part, out)
+        shutil.rmtree(files.project_root() / "_build" / "kept" / key, ignore_errors=True)
     except RunFailed as error:
         (part / ".kernel.log").unlink(missing_ok=True)
         if error.kind == "stopped" or not any(part.iterdir()):
@@ -275,9 +276,10 @@ def make_folder(folder: Path) -> list[Path]:
 def _check_data(resolved: Resolved) -> None:
     """Raise if a registered set that the sizes name (a size called `data`: one name or a list) is missing or damaged.
 
-    Other names, of synthetic data say, are the chapter's own business.
+    Other names, of synthetic data say, are the chapter's own business, and so is a set of an experiment with a size
+    `optional` that is true: the run goes on without it.
     """
-    wanted = [size["data"] for size in resolved.sizes.values() if "data" in size]
+    wanted = [size["data"] for size in resolved.sizes.values() if "data" in size and not size.get("optional")]
     names = {name for entry in wanted for name in ([entry] if isinstance(entry, str) else entry or [])}
     if names:
         from traindyn.learn.data import registry  # imports torch, which most mistakes do not need

@@ -27,6 +27,7 @@ MISSING = (
     "These are not errors: the text does not say which setting was used, and the outcome depends on it. They are not "
     "counted among the errata above."
 )
+STEADY = 0.95  # share of redraws from which on a verdict is not listed
 # Markdown (False), the HTML of a table (True), or an SVG with its alternative text and caption
 Piece = tuple[str, bool | tuple[str, str]]
 
@@ -197,6 +198,36 @@ def provenance(book: Sequence[Findings]) -> list[Piece]:
     return [(render("table.html", words=heads, rows=rows), True), (f"Versions: {said}.", False)]
 
 
+def stability(book: Sequence[Findings]) -> list[Piece]:
+    """Return how many verdicts other seeds would change, and those that fewer than 19 of 20 redraws repeat."""
+    rows: list[list[object]] = []
+    without, counted, changes = [], 0, 0.0
+    for found in book:
+        pooled = [(claim, found.outcomes[0].records.get(claim.id) or {}) for claim in found.claims]
+        pooled = [(claim, record) for claim, record in pooled if record.get("stability")]
+        if not pooled:
+            without.append(found.title)
+        for claim, record in pooled:
+            known = record["stability"]
+            counted, changes = counted + 1, changes + 1 - known["share"]
+            if known["share"] < STEADY:
+                place = {"link": f"{_page(found.chapter)}#claim-{claim.anchor}", "text": claim.id}
+                spread = f"{known['low']:.2f} to {known['high']:.2f}"
+                rows.append([place, record["verdict"], f"{known['share']:.2f}", spread, known["seeds"]])
+    if not counted:
+        return [("No pool of seeds has been archived for the runs of this build.", False)]
+    said = (
+        f"{counted} verdicts of this build have a pool of seeds at their preset. Redraws of the seeds would change "
+        f"{words.number(changes, 2)} of them in the mean ({changes / counted:.1%}); {len(rows)} are repeated by "
+        "fewer than 19 of 20 redraws."
+    )
+    if without:
+        said += f" No pool at this preset: {', '.join(without)}."
+    rows.sort(key=lambda row: str(row[2]))
+    heads = ["Claim", "Verdict", "Share of redraws", "Interval", "Seeds in the pool"]
+    return [(said, False), *([(render("table.html", words=heads, rows=rows), True)] if rows else [])]
+
+
 def sweeps(book: Sequence[Findings]) -> list[Piece]:
     """Return every archived sweep: its command, a table of what was measured, and a figure per quantity."""
     pieces: list[Piece] = []
@@ -233,5 +264,6 @@ PARTS: dict[str, Callable[[Sequence[Findings]], list[Piece]]] = {
     "scorecard": scorecard,
     "errata": errata,
     "provenance": provenance,
+    "stability": stability,
     "sweeps": sweeps,
 }
