@@ -200,7 +200,7 @@ def top_norm(model: nn.Module, X: Tensor) -> Tensor:
     with torch.no_grad():
         try:
             return torch.linalg.eigvalsh(empirical_ntk(model, X, outputs="full"))[-1]
-        except NotFiniteError:
+        except (NotFiniteError, torch.linalg.LinAlgError):  # finite, but too large for the solver in float32
             return torch.tensor(math.nan).to(X)
 
 
