@@ -59,7 +59,7 @@ def test_a_sweep_is_archived_and_shown(sweep, toy_book, capsys):
 
     found = Findings("toy", "A toy", load_ledger("toy"), [])
     text, made = render.fill("% begin generated sweeps\n% end generated", [found], "sweeping")
-    assert about["command"] in text and "3 runs, 1.5 minutes" in text and "revision `012345678`" in text
+    assert about["command"] in text and "3 runs, 1.5 minutes of kernels by the clock; revision `012345678`" in text
     (figure,) = [name for name in made if name.endswith(".svg")]
     assert f"```{{figure}} {figure}\n:alt: final against rate" in text and "mean and 95 % band over 3 seeds" in text
     assert (

@@ -73,9 +73,12 @@ def checked(run: Path, force: bool = False) -> dict[str, Any]:
     if git.get("changed") and not force:
         raise InputError(f"{run} was made from a tree with changes; commit them and run it again, or give --force")
     for name, entry in (about.get("data") or {}).items():
-        drawn = entry.get("draws") or []  # a set that a package brings has no file, but its draws have digests
-        told = any("sha256" in key or key == "digest" for key in entry)
-        if not told and not (drawn and all("digest" in draw for draw in drawn)):
+        if not _named(entry) and not (entry.get("draws") and all(map(_named, entry["draws"]))):
             raise InputError(f"{run} does not say which arrays of data set '{name}' it read; run it again")
     results.read_outcome(run, load_ledger(chapter))  # raises where a test asks for what the run does not have
     return about
+
+
+def _named(entry: dict[str, Any]) -> bool:
+    """Whether what a run says of its data, or of one draw from a set that every seed splits anew, has a checksum."""
+    return any("sha256" in key or key == "digest" for key in entry)

@@ -254,7 +254,7 @@ def _sweep_sentence(about: Mapping[str, Any]) -> str:
     git = (about.get("git") or {}).get("commit") or "–"
     spent, versions = words.number(about["seconds"] / 60, 2), about.get("versions") or {}
     return (
-        f"{about['points']} runs, {spent} minutes of kernels in all; revision `{git[:9]}`, "
+        f"{about['points']} runs, {spent} minutes of kernels by the clock; revision `{git[:9]}`, "
         f"Python {versions.get('python', '–')}, torch {versions.get('torch', '–')}."
     )
 

@@ -267,6 +267,7 @@ def test_ends_of_trained_students_by_hand():
         cosine=np.array([[[0.1, 0.2]] * 2 + [[0.9999, 0.5]], [[0.1, 0.2]] * 2 + [[1.0, 1.0]]]),
         absolute=np.array([[[0.1, 0.2]] * 2 + [[0.9999, 0.995]], [[0.1, 0.2]] * 2 + [[1.0, 1.0]]]),
         bound=np.array([[[0.1, 0.2], [3.5, 0.1], [1.0, 1.0]], [[1.0, 2.0]] * 3]),
+        angle=np.array([[0.9, 0.8, 0.04], [0.6, 0.5, 0.1]]),
         dropped=np.array([[0.9, 0.5, 0.01], [0.8, 0.4, 0.02]]),
         node=np.array([[[0.0] * 3] * 2 + [[0.9999, 0.5, 0.6]], [[0.0] * 3] * 2 + [[1.0, 1.0, 1.0]]]),
         strength=np.array([[[1.0] * 3] * 2 + [[2.0, 0.1, 0.3]], [[1.0] * 3] * 3]),
@@ -274,6 +275,7 @@ def test_ends_of_trained_students_by_hand():
     found = critical.ends(run, 0.9, 0.999)
     assert found["fall"].tolist() == [200, 1] and found["worst_cosine"].tolist() == [0.5, 1]
     assert found["bound"].tolist() == [3.5, 2] and found["opposite"].tolist() == [1, 0]
+    assert found["narrowed"].tolist() == pytest.approx([20, 6])  # from where the gradient is largest
     assert found["dropped"].tolist() == [0.01, 0.02] and found["dropped_early"].tolist() == [0.5, 0.4]
     assert found["unaligned_share"][5] == pytest.approx(0.1) and found["unaligned_share"][6] == 0
     path = critical.approach(run)

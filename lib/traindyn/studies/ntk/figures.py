@@ -98,7 +98,7 @@ def remainders(random: pd.DataFrame, radius: float) -> Figure:
         plots.curves(ax, part, "width", "gap", "move", "range", log="xy", ylabel="", xlabel="width $m$", legend=False)
         worst = part[(part["move"] == "worst") & (part["width"] == part["width"].min())]["gap"].mean()
         _guide(ax, part["width"], worst, *guides[name])
-        ax.set_ylim(bottom=1e-7)  # where a random move happens to pass no kink the ReLU's remainder is zero
+    axes[0].set_ylim(1e-7, 2)  # where a random move happens to pass no kink the ReLU's remainder is zero
     axes[0].set_ylabel(rf"$|f - \tilde f|$ at $\|W - W_0\|_F = {radius:g}$")
     return fig
 
@@ -178,12 +178,16 @@ def features(found: pd.DataFrame) -> Figure:
 def near_start(found: pd.DataFrame) -> Figure:
     """Draw the two quantities of `regimes.near_start` over the width after one and two steps, by network."""
     labels = {"moved": r"$\|W - W_0\|_F$", "flips": r"$\sqrt{m}\,\times$ share of flips"}
-    fig, axes = plots.panels(1, 2, 3.0, list(labels.values()))
+    fig, axes = plots.panels(1, 2, 3.2, list(labels.values()))
     shown = found.assign(run=found["network"] + ", step " + found["step"].astype(str))
     for ax, name in zip(axes, labels, strict=True):
         plots.curves(ax, shown, "width", name, "run", "range", "width $m$", "", "xy", False)
+        ticks = sorted(shown["width"].unique())[:: 1 + shown["width"].nunique() // 4]
+        ax.set_xticks(ticks, [f"{m:g}" for m in ticks])
+        ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    axes[0].set_ylim(top=4 * shown["moved"].max())  # room for the legend
     with plots.style():
-        axes[0].legend()
+        axes[0].legend(ncols=2, fontsize=7.5, loc="upper left")
     return fig
 
 
