@@ -143,6 +143,9 @@ def smallest(found: pd.DataFrame, widths: pd.DataFrame) -> Figure:
         axes[0].plot(mean.index, printed, ":", color=plots.PALETTE[look[d] % len(plots.PALETTE)], lw=1)
     for d, part in widths.groupby("d"):
         axes[1].plot(part["n"], part["printed"], ":", color=plots.PALETTE[look[d] % len(plots.PALETTE)], lw=1)
+    ticks = sorted(found["n"].unique())
+    axes[0].set_xticks(ticks, ticks)
+    axes[0].minorticks_off()
     axes[0].set_ylabel("smallest eigenvalue")
     axes[1].set_ylabel("distance")
     return fig
@@ -159,7 +162,7 @@ def regime(risks: pd.DataFrame, moved: pd.DataFrame, shown: Sequence[int]) -> Fi
     axes[0].plot(time, np.exp(-time / 2), color="0.55", ls=(0, (4, 1.5)), label="Lemma 12")
     axes[0].set_ylim(bottom=1e-7)
     with plots.style():
-        axes[0].legend(fontsize=7.5)
+        axes[0].legend(fontsize=7.5, loc="lower left")
     names = {"outer": "mean $|a_j|$", "inner": "mean $|b_j-b_j(0)|$", "total": "all parameters"}
     flat = moved.reset_index().melt(["seed", "width"], list(names), "which", "displacement")
     flat = flat.assign(which=flat["which"].map(names))
