@@ -4,6 +4,10 @@ A chapter of the least possible content is run at many seeds by `traindyn sweep`
 kernels themselves ran (from start to shut-down, summed and divided by the workers), what is left over,
 and the resident memory of the leading process and of its workers along the way. A second line gives the cost of a point
 that starts a process of its own (`traindyn run`) instead of a kernel below a worker that stays.
+
+Measured: 200 points on 2 workers and 2 cores, which other work kept busy all the while (5 s of CPU per point took 12):
+1150 s, kernels 1121 s, 2.6 % beside them. The leading process has 344 MiB after 20 points and 348 after 180 (369 while
+it makes the table); a worker 393 and 433. A point in a process of its own took 20.5 s, one below a worker 12.1 s.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import settings
 
 torch.set_num_threads(1)
@@ -80,11 +81,11 @@ def toy_sources(tmp_path_factory):
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "ipython" / "profile_default", root / "ipython" / "profile_default")
     shutil.copy(ROOT / "_config.yml", root)
-    lines = (ROOT / "_toc.yml").read_text().splitlines()
-    chapters = [number for number, line in enumerate(lines) if "chapters/" in line]
-    lines[chapters[0]] = "      - file: chapters/toy/toy"
-    kept = [line for number, line in enumerate(lines) if number not in chapters[1:]]
-    (root / "_toc.yml").write_text("\n".join(kept) + "\n")
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    inside = [part for part in toc["parts"] if any("chapters/" in entry["file"] for entry in part["chapters"])]
+    inside[0]["chapters"] = [{"file": "chapters/toy/toy"}]
+    toc["parts"] = [part for part in toc["parts"] if part not in inside[1:]]
+    (root / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     return root
 
 

@@ -38,7 +38,8 @@ def test_convolution_is_torchs_with_the_multiplier(parameterization):
 
 
 @pytest.mark.parametrize(
-    ("init", "variance"), [("normal", 4 / 400), ("torch", 1 / 1200), ("he", 2 / 400), ("xavier", 2 / 800)]
+    ("init", "variance"),
+    [("normal", 4 / 400), ("torch", 1 / 1200), ("he", 2 / 400), ("he_out", 2 / 400), ("xavier", 2 / 800)],
 )
 @pytest.mark.parametrize("parameterization", ["ntk", "standard"])
 def test_variance_of_the_effective_weight(init, variance, parameterization):

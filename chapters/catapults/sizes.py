@@ -11,9 +11,12 @@ class Repetitions(Experiment):
     seeds: int = Field(gt=0, description="independent repetitions")
 
 
-class Match(Repetitions):
+class Further(Experiment):
+    seeds: int = Field(ge=0, description="repetitions of the runs on further networks and data; 0: these are left out")
+
+
+class Match(Experiment):
     below: PositiveFloat = Field(description="a rate below the critical one, in units of n / ||K(0)||")
-    between: PositiveFloat = Field(description="a rate between that one and the one that decides, same unit")
 
 
 class Readings(Experiment):
@@ -89,6 +92,10 @@ class Myrtle(Experiment):
 # and how
 
 
+class Rated(Experiment):
+    ratio: PositiveFloat = Field(description="learning rate in units of n / ||K(0)||")
+
+
 class Descent(Experiment):
     batch: Literal[0] = Field(0, description="full batch")
     steps: Scale[int] = Field(gt=0, description="updates")
@@ -103,16 +110,24 @@ class FcnImages(Descent, Fcn, Images):
     pass
 
 
-class CnnImages(Descent, Cnn, Images):
+class RatedFcn(Rated, FcnImages):
     pass
 
 
-class WrnImages(Descent, Wrn, Images):
+class CnnImages(Rated, Descent, Cnn, Images):
     pass
 
 
-class FcnRank2(Descent, Fcn, Rank2):
+class WrnImages(Rated, Descent, Wrn, Images):
     pass
+
+
+class ByHand(Descent, Fcn, Rank2):
+    pass
+
+
+class FcnRank2(Rated, ByHand):
+    bias: Literal["none", "zero", "normal"] = Field(description="hidden biases, how they start")
 
 
 class FcnStart(Fcn, Images):
@@ -121,22 +136,19 @@ class FcnStart(Fcn, Images):
 
 class Phases(Experiment):
     times: list[NonNegativeInt] = Field(min_length=3, description="steps at which the rate rises, the first is 0")
+    ratios: list[PositiveFloat] = Field(min_length=3, description="rates from these steps on, in units of n / ||K(0)||")
 
 
 class MultiFcn(Phases, FcnImages):
     pass
 
 
-class MultiRank2(Phases, FcnRank2):
+class MultiRank2(Phases, ByHand):
     pass
 
 
-class MultiCnn(Phases, CnnImages):
+class MultiCnn(Phases, Descent, Cnn, Images):
     pass
-
-
-class Extended(Phases, FcnImages):
-    ratios: list[PositiveFloat] = Field(min_length=3, description="rates from these steps on, in units of n / ||K(0)||")
 
 
 class Survival(FcnImages):
@@ -163,15 +175,15 @@ class SgdMyrtle(Stochastic, Myrtle, Images):
     pass
 
 
-class SgdCnn(Stochastic, Cnn, Images):
+class SgdCnn(Rated, Stochastic, Cnn, Images):
     pass
 
 
-class SgdWrn(Stochastic, Wrn, Images):
+class SgdWrn(Rated, Stochastic, Wrn, Images):
     pass
 
 
-class SgdVit(Stochastic, Vit, Images):
+class SgdVit(Rated, Stochastic, Vit, Images):
     pass
 
 
@@ -278,9 +290,10 @@ class WatchImages(Watch):
 
 SIZES = {
     "runs": Repetitions,
+    "further": Further,
     "match": Match,
     "readings": Readings,
-    "by-hand": FcnRank2,
+    "by-hand": ByHand,
     "exact": Exact,
     "critical": Critical,
     "remainder": Remainder,
@@ -290,18 +303,18 @@ SIZES = {
     "cnn": CnnImages,
     "rank2": FcnRank2,
     "scan": Scan,
-    "digits-fcn": FcnImages,
+    "digits-fcn": RatedFcn,
     "digits-cnn": CnnImages,
     "wrn": WrnImages,
-    "multiclass": FcnImages,
+    "multiclass": RatedFcn,
     "multiclass-start": FcnStart,
     "multiclass-cnn": CnnImages,
     "multi": MultiFcn,
     "multi-rank2": MultiRank2,
     "multi-cnn": MultiCnn,
     "from-start-cnn": CnnImages,
-    "extended": Extended,
-    "from-start": FcnImages,
+    "extended": MultiFcn,
+    "from-start": RatedFcn,
     "eta-deep": Survival,
     "eta-flat": Survival,
     "eta-quadratic": Survival,

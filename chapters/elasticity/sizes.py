@@ -32,6 +32,8 @@ class Residual(Experiment):
     side: Scale[int] = Field(gt=0, description="pixels on a side")
     width: Scale[int] = Field(gt=0, description="channels of the first block")
     blocks: Scale[list[PositiveInt]] = Field(min_length=1, description="residual blocks of each group")
+    stem: Literal["3x3", "7x7"] = Field(description="first layers: a 3x3 convolution, or 7x7 and a maximum")
+    init: Literal["torch", "he_out"] = Field(description="initial law of the convolutions")
     k: Scale[int] = Field(gt=0, description="points of each class")
     lr: float = Field(gt=0, description="step size")
 
@@ -42,14 +44,20 @@ class Initial(Residual, Repetitions):
 
 class Triplet(Residual):
     optimizer: Literal["adam"] = "adam"
+    weight_decay: float = Field(0.0, ge=0, description="penalty in the gradient of the training")
+    per_class: Scale[int | None] = Field(None, gt=0, description="training images of each class; all if not given")
+    n_test: int | None = Field(None, gt=0, description="test images; all if not given")
     batch: int = Field(gt=0, description="samples of a batch")
     steps: Scale[int] = Field(gt=0, description="updates")
-    every: int = Field(gt=0, description="steps between two looks")
+    looks: int = Field(gt=0, description="intervals of the logarithmic grid of times")
+    stride: int = Field(gt=0, description="looks from one at which all variants are taken to the next")
+    sampled: int = Field(gt=0, description="points of each class that the variants step on")
+    optional: bool = Field(False, description="go on without the set where it is not here")
     burn_in: Definition[float] = Field(ge=0, lt=1, description="share of the training before classes are compared")
 
 
 class Onset(Triplet):
-    ahead: Definition[float] = Field(gt=1, description="multiple of the other classes' mean at which a class leads")
+    ahead: Definition[float] = Field(gt=1, description="ratio of same to other classes from which on they differ")
     arrived: Definition[float] = Field(gt=0, le=1, description="share of its last value that counts as final accuracy")
 
 
@@ -81,19 +89,6 @@ class Regression(Repetitions):
         gt=0, le=1, description="share of the drop of the risk after which it has fallen"
     )
     fall: Definition[float] = Field(gt=0, lt=1, description="relative fall of S that counts")
-
-
-class Accuracy(Repetitions):
-    net: Literal["resnet"] = Field("resnet", description="residual network without normalisation")
-    optimizer: Literal["adam"] = "adam"
-    data: list[str] = Field(description="sets of images")
-    classes: list[list[int | str]] = Field(description="three classes of each set")
-    side: Scale[int] = Field(gt=0, description="pixels on a side")
-    width: Scale[int] = Field(gt=0, description="channels of the first block")
-    blocks: Scale[list[PositiveInt]] = Field(min_length=1, description="residual blocks of each group")
-    lr: float = Field(gt=0, description="step size")
-    batch: int = Field(gt=0, description="samples of a batch")
-    epochs: Scale[int] = Field(gt=0, description="passes over the training set")
 
 
 # closed forms: features and kernels
@@ -216,7 +211,6 @@ SIZES = {
     "fig2": Triplet,
     "fig13": Triplet,
     "regression": Regression,
-    "accuracy": Accuracy,
     "theory": Repetitions,
     "eq3": Gradients,
     "thm31": FeatureFlow,

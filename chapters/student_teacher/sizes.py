@@ -185,6 +185,7 @@ class Students(Experiment):
 
 class Sweep(Students):
     aligned: Definition[float] = Field(gt=0, lt=1, description="correlation above which a student follows a teacher")
+    chased: Definition[float] = Field(gt=0, lt=1, description="correlation above which it chases the strongest, early")
 
 
 class Figure3(Students):
@@ -205,9 +206,7 @@ class Equal(Experiment):
 
 
 class Stuck(Experiment):
-    epochs: Scale[int] = Field(gt=0, description="epochs of training on the milder decay")
-    longer: Scale[int] = Field(gt=0, description="epochs of the longer training")
-    p: float = Field(ge=0, description="the milder decay of the teacher's strength")
+    epochs: Scale[int] = Field(gt=0, description="epochs of training of the students of the teacher's own size")
 
 
 class Decays(Experiment):
@@ -235,6 +234,20 @@ class Plane(Sgd):
     std: float = Field(gt=0, description="standard deviation of the initial weights")
 
 
+class Attraction(Repetitions):
+    d: int = Field(gt=0, description="inputs")
+    outputs: int = Field(gt=0, description="outputs")
+    pushes: list[PositiveFloat] = Field(
+        min_length=1, description="pushes off the point, in units of the weights' norms"
+    )
+    n_train: Scale[int] = Field(gt=0, description="samples")
+    n_eval: Scale[int] = Field(gt=0, description="fresh samples")
+    batch: int = Field(gt=0, description="samples of a batch")
+    lr: float = Field(gt=0, description="learning rate")
+    steps: Scale[int] = Field(gt=0, description="updates")
+    aligned: Definition[float] = Field(gt=0, lt=1, description="cosine above which a student is aligned, or opposite")
+
+
 class Antipodes(Plane):
     n: int = Field(2, gt=0, description="students of one run: each of `widths` in turn")
     widths: list[PositiveInt] = Field(min_length=1, description="students")
@@ -255,7 +268,6 @@ class Deep(Repetitions):
 
 class DeepWide(Deep):
     factor: int = Field(gt=0, description="student's hidden units over the teacher's")
-    crossing: Definition[float] = Field(gt=0, lt=1, description="mean best correlation from which a layer is learned")
     loose: Definition[float] = Field(gt=0, lt=1, description="correlation below which a node is loose")
     matched: Definition[float] = Field(gt=0, lt=1, description="correlation above which a node is matched")
 
@@ -329,6 +341,7 @@ SIZES = {
     "fig3": Figure3,
     "fig4": Figure4,
     "plane": Plane,
+    "attraction": Attraction,
     "antipodes": Antipodes,
     "deep": DeepWide,
     "deeper": Deeper,

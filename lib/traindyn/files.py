@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from traindyn.errors import InputError
 
@@ -111,6 +113,79 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Write `value` as indented JSON to `path` atomically. NaN and infinity become null: JSON has neither."""
     return write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_text(path: str | Path, what: str = "") -> str:
+    """Return the text of a file that a person wrote.
+
+    Args:
+        path: the file.
+        what: what it is, for the message ("the ledger").
+
+    Raises:
+        InputError: it cannot be read or is not UTF-8.
+    """
+    named = f"{what} {path}".strip()
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {named}: not a text file in UTF-8; save it as one") from error
+    except OSError as error:
+        raise InputError(f"cannot read {named}: {error.strerror}") from error
+
+
+class _Once(yaml.SafeLoader):
+    """Reads YAML in which no key may stand twice: the second would win without a word."""
+
+
+class _OnceAsText(yaml.BaseLoader):
+    """The same, with every scalar left as text."""
+
+
+def _mapping(loader: Any, node: Any, deep: bool = False) -> Any:
+    names = [str(key.value) for key, _ in node.value]
+    if same := next((name for name in names if names.count(name) > 1), None):
+        raise yaml.YAMLError(f"'{same}' stands there twice, in line {node.start_mark.line + 1} and below; keep one")
+    if isinstance(loader, yaml.SafeLoader):
+        loader.flatten_mapping(node)
+    pairs = [[loader.construct_object(one, deep=True) for one in pair] for pair in node.value]
+    return {key: value for key, value in pairs}
+
+
+for _loader in (_Once, _OnceAsText):
+    _loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read_yaml(path: str | Path, what: str = "", as_text: bool = False) -> Any:
+    """Return what a YAML file holds.
+
+    Args:
+        path, what: as in `read_text`.
+        as_text: leave every scalar as it is written.
+
+    Raises:
+        InputError: as in `read_text`, or it is not YAML, or has a key twice.
+    """
+    text = read_text(path, what)
+    named = f"{what} {path}".strip()
+    try:
+        return yaml.load(text, Loader=_OnceAsText if as_text else _Once)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{named} is not YAML: {' '.join(str(error).split())}") from error
+    except (RecursionError, TypeError) as error:  # brackets in brackets; a mapping as a key
+        raise InputError(f"{named} is not YAML that can be read ({type(error).__name__})") from error
+
+
+def read_toml(path: str | Path, what: str = "") -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises:
+        InputError: as in `read_text`, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path, what))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{what} {path} is not TOML: {error}".strip()) from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,7 +13,7 @@ from traindyn.compute import generator
 from traindyn.errors import choose
 
 PARAMETERIZATIONS = ("ntk", "standard")
-INITS = ("normal", "torch", "he", "xavier")
+INITS = ("normal", "torch", "he", "he_out", "xavier")
 BIASES = (False, "zero", "normal", "torch")
 
 ACTIVATIONS = {
@@ -42,9 +42,10 @@ def draw(parameter: Tensor, law: str, scale: float, fans: tuple[int, int], gener
     Args:
         parameter: the tensor to fill.
         law: "zero", "normal" (standard deviation `scale`), "torch" (uniform on +-1/sqrt(fan_in)), "he"
-            (normal, variance 2/fan_in), "xavier" (uniform, variance 2/(fan_in + fan_out)).
+            (normal, variance 2/fan_in), "he_out" (normal, variance 2/fan_out), "xavier" (uniform, variance
+            2/(fan_in + fan_out)).
         scale: standard deviation for "normal"; the other laws ignore it.
-        fans: (fan_in, fan_out).
+        fans: (fan_in, fan_out): inputs of an output, and outputs that an input reaches.
         generator: a CPU generator; None uses torch's global one.
     """
     fan_in, fan_out = fans
@@ -56,6 +57,8 @@ def draw(parameter: Tensor, law: str, scale: float, fans: tuple[int, int], gener
         values = scale * torch.randn(shape, **options)
     elif law == "he":
         values = math.sqrt(2 / fan_in) * torch.randn(shape, **options)
+    elif law == "he_out":
+        values = math.sqrt(2 / fan_out) * torch.randn(shape, **options)
     else:
         bound = 1 / math.sqrt(fan_in) if law == "torch" else math.sqrt(6 / (fan_in + fan_out))
         values = bound * (2 * torch.rand(shape, **options) - 1)
@@ -102,7 +105,7 @@ class _Weighted(nn.Module):
         self.parameterization = parameterization
         self.scale = 1 / math.sqrt(fans[0]) if parameterization == "ntk" else 1.0
         self.weight = nn.Parameter(torch.empty(weight_shape))
-        self.bias = None if bias is False else nn.Parameter(torch.empty(fans[1]))
+        self.bias = None if bias is False else nn.Parameter(torch.empty(weight_shape[0]))
         self.reset(generator)
 
     def reset(self, generator: torch.Generator | None = None) -> None:
@@ -113,7 +116,7 @@ class _Weighted(nn.Module):
         draw(self.weight, self.init, std, (fan_in, fan_out), generator)
         if self.init != "normal" and self.scale != 1.0:
             with torch.no_grad():
-                self.weight.div_(self.scale)  # the laws "torch", "he" and "xavier" speak of the effective weight
+                self.weight.div_(self.scale)  # the other laws speak of the effective weight
         if self.bias is not None:
             draw(self.bias, self.bias_law, self.init_std, self.fans, generator)
 
@@ -128,7 +131,7 @@ class Linear(_Weighted):
         in_features, out_features: sizes.
         parameterization: "ntk" or "standard".
         bias: False, or how the bias starts: "zero", "normal" (std init_std), "torch" (uniform +-1/sqrt(fan_in)).
-        init: "normal", "torch", "he" or "xavier".
+        init: "normal", "torch", "he", "he_out" or "xavier".
         init_std: standard deviation sigma of the normal law, in the units above.
         generator: CPU generator of the initial draw.
     """
@@ -167,7 +170,9 @@ class Linear(_Weighted):
 
 
 class Conv(_Weighted):
-    """A two-dimensional convolution z = scale * (W conv a) + b; fan_in = in_channels/groups * kernel^2.
+    """A two-dimensional convolution z = scale * (W conv a) + b.
+
+    fan_in = in_channels/groups * kernel^2, fan_out = out_channels * kernel^2, as torch counts them.
 
     Args:
         in_channels, out_channels: channels, each divisible by `groups`.
@@ -194,7 +199,7 @@ class Conv(_Weighted):
     ) -> None:
         super().__init__(
             (out_channels, in_channels // groups, kernel, kernel),
-            (in_channels // groups * kernel**2, out_channels),
+            (in_channels // groups * kernel**2, out_channels * kernel**2),
             parameterization=parameterization,
             bias=bias,
             init=init,

@@ -19,7 +19,7 @@ from typing import Any
 
 from traindyn import presets, sizes
 from traindyn.errors import InputError, choose, import_extra, nearest
-from traindyn.files import project_root
+from traindyn.files import project_root, read_text
 from traindyn.presets import PRESETS, Preset
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
@@ -90,7 +90,7 @@ def chapters(root: Path | None = None) -> list[str]:
     root = root or project_root()
     found = sorted(p.name for p in (root / "chapters").iterdir() if (p / f"{p.name}.md").is_file())
     toc = root / "_toc.yml"
-    order = re.findall(r"chapters/(\w+)/", toc.read_text(encoding="utf-8")) if toc.is_file() else []
+    order = re.findall(r"chapters/(\w+)/", read_text(toc)) if toc.is_file() else []
     return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
@@ -109,6 +109,19 @@ def is_parameters(cell: Any) -> bool:
     return cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
 
 
+def notebook(path: str | Path) -> Any:
+    """Return a chapter's text as a notebook.
+
+    Raises:
+        InputError: it cannot be read, or is not what jupytext reads.
+    """
+    jupytext, text = import_extra("jupytext", "reading a chapter"), read_text(path)
+    try:
+        return jupytext.reads(text, fmt="md")
+    except Exception as error:  # jupytext and its parsers raise errors of every kind
+        raise InputError(f"{path} is not a notebook in MyST: {' '.join(str(error).split())}") from error
+
+
 def declared(path: str | Path) -> dict[str, Parameter]:
     """Read the parameters that a notebook declares.
 
@@ -123,12 +136,16 @@ def declared(path: str | Path) -> dict[str, Parameter]:
             whose default fits its type and range.
     """
     path = Path(path)
-    cells = [cell for cell in import_extra("jupytext", "reading a chapter").read(path).cells if is_parameters(cell)]
+    cells = [cell for cell in notebook(path).cells if is_parameters(cell)]
     if len(cells) != 1:
         raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters'; expected one")
     text = cells[0].source
     lines, found = text.splitlines(), {}
-    for node in ast.parse(text).body:
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        raise InputError(f"{path.name}, parameters cell, line {error.lineno}: {error.msg}") from error
+    for node in body:
         where = f"{path.name}, parameters cell, line {node.lineno}"
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
             raise InputError(f"{where}: expected `name: type = literal  # meaning, range`")
@@ -347,9 +364,13 @@ def as_type(name: str, annotation: str, value: Any) -> Any:
         return None
     if outer == "list":
         value = list(value) if isinstance(value, list | tuple) else [value]
+        if not value:
+            raise InputError(f"parameter '{name}': an empty list; expected at least one value")
         return [as_type(name, inner.rstrip("]"), item) for item in value] if inner else value
     if outer == "str" and isinstance(value, str) and value[:1] in "'\"" and value[:1] == value[-1:]:
         value = value[1:-1]
+    if isinstance(value, int) and abs(value) >= sizes.LARGEST:
+        raise InputError(f"parameter '{name}': {str(value)[:12]}... is too large; expected less than 2**63")
     if outer == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     want = TYPES[outer]
@@ -365,7 +386,7 @@ def _literal(text: str) -> Any:
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: brackets in brackets
         return text
 
 

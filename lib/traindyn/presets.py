@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from traindyn.errors import InputError, choose, nearest
+from traindyn.files import read_yaml
 from traindyn.sizes import Experiment, check_one, checked, constants
 
 PRESETS = ("smoke", "laptop", "paper")
@@ -44,12 +43,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: it cannot be read, is not YAML, or has other keys than these.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    raw = read_yaml(path)
     if not isinstance(raw, dict) or not set(PRESETS) <= set(raw) <= set(PARTS):
         raise InputError(f"{path}: expected the presets {', '.join(PRESETS)}, and beside them base and source")
     return {name: _mapping(f"{path}: '{name}'", raw.get(name)) for name in PARTS}

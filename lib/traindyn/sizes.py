@@ -42,6 +42,7 @@ class Mark:
     name: str
 
 
+LARGEST = 2**63  # no count, width or seed of torch's is larger
 SCALE = Mark("scale")
 DEFINITION = Mark("definition")
 Scale = Annotated[T, SCALE]  # may be smaller than the source's: samples, width, steps
@@ -172,9 +173,11 @@ def from_text(model: type[Experiment], key: str, text: str) -> Any:
     value: Any = text
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        with contextlib.suppress(yaml.YAMLError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: brackets in brackets
+        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
             value = yaml.safe_load(text)  # true, null, [cat, dog]
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise InputError(f"size '{key}': {str(value)[:12]}... is too large; expected less than 2**63")
     value = None if text.strip().lower() == "none" else value
     if typing.get_origin(kind) is list and not isinstance(value, list):
         value = list(value) if isinstance(value, tuple) else [value]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from traindyn import losses
-from traindyn.errors import InputError
+from traindyn.errors import InputError, NotFiniteError
 from traindyn.learn.models import FCN, ViT
 from traindyn.measure.lanczos import top_eig
 from traindyn.measure.ntk import empirical_ntk
@@ -22,6 +22,7 @@ from traindyn.measure.spectrum import (
     split_loss,
     times_critical,
     top_eigs,
+    top_norm,
 )
 
 D = torch.float64
@@ -57,6 +58,33 @@ def test_top_eigs_are_the_largest_eigenpairs_in_descending_order():
     assert torch.allclose(eigs.values, torch.linalg.eigvalsh(K).flip(0)[:3])
     assert torch.allclose(K @ eigs.vectors, eigs.vectors * eigs.values, atol=1e-10)
     assert torch.allclose(eigs.vectors.T @ eigs.vectors, torch.eye(3, dtype=D), atol=1e-12)
+
+
+def test_a_matrix_that_single_precision_cannot_take_is_solved_in_double(monkeypatch):
+    model, X = fcn().float(), randn(6, 4).float()
+    K = empirical_ntk(model, X)
+    values = torch.linalg.eigvalsh(K.double())
+
+    def failing(solver, precisions):
+        def solve(matrix):
+            if matrix.dtype in precisions:
+                raise torch.linalg.LinAlgError("did not converge")
+            assert matrix.abs().max() <= 1
+            return solver(matrix)
+
+        return solve
+
+    solvers = {name: getattr(torch.linalg, name) for name in ("eigh", "eigvalsh")}
+    for name, solver in solvers.items():
+        monkeypatch.setattr(torch.linalg, name, failing(solver, {torch.float32}))
+    assert top_eigs(K, 1).values[0] == pytest.approx(values[-1].item(), rel=1e-6)
+    assert top_norm(model, X) == pytest.approx(values[-1].item(), rel=1e-6)
+    assert critical_lr(K) == pytest.approx(len(K) / values[-1].item(), rel=1e-6)
+    for name, solver in solvers.items():
+        monkeypatch.setattr(torch.linalg, name, failing(solver, {torch.float32, torch.float64}))
+    assert top_norm(model, X).isnan()
+    with pytest.raises(NotFiniteError, match="cannot be computed"):
+        top_eigs(K, 1)
 
 
 @pytest.mark.parametrize("loss", SQUARED)

@@ -258,6 +258,29 @@ def test_an_archived_figure_is_drawn_by_the_same_function(toy_book, tmp_path, sh
         shutil.rmtree(toy_book / "data" / "results")
 
 
+def test_what_outlives_a_process_has_a_folder_of_its_content(toy_book, tmp_path, shown):
+    assert executed(tmp_path).keep is None
+    run = {"preset": "smoke", "sizes": {}, "is_preset": True, "out": str(tmp_path / "out"), "key": "abc"}
+    assert Chapter("toy", {**PARAMETERS, "_run": {**run, "key": ""}}).keep is None  # of no content: nothing is kept
+    assert Chapter("toy", {**PARAMETERS, "_run": run}).keep == toy_book / "_build" / "kept" / "abc"
+
+
+def test_an_archived_claim_is_read_and_a_sentence_said(toy_book, tmp_path, shown):
+    folder = toy_book / "data" / "results" / "toy" / "paper"
+    folder.mkdir(parents=True)
+    try:
+        ch = executed(tmp_path, preset="laptop")
+        assert ch.archived_claim("one") is None
+        entry = {"id": "toy.one", "verdict": "holds"}
+        (folder / "claims.json").write_text(json.dumps({"claims": [entry]}))
+        assert ch.archived_claim("one") == entry and ch.archived_claim("two") is None
+        assert executed(tmp_path).archived_claim("one") is None  # smoke
+        ch.say("In *all* of them.")
+        assert shown[-1]["text/markdown"] == "In *all* of them."
+    finally:
+        shutil.rmtree(toy_book / "data" / "results")
+
+
 def test_a_chapter_changes_no_setting_of_the_process(toy_book, tmp_path, shown):
     before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:

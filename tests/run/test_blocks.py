@@ -104,10 +104,10 @@ def test_a_pool_keeps_its_numbers(book):
 
 def in_one_process(monkeypatch) -> None:
     """Execute points here and now: what a cluster does is tested elsewhere."""
-    from traindyn.run import sweep, tasks
+    from traindyn.run import dispatch, tasks
 
     monkeypatch.setattr(cluster, "memory_share", lambda workers: 2**33)
-    monkeypatch.setattr(sweep, "_executed", lambda waiting, workers, fail_fast: (tasks.perform(one) for one in waiting))
+    monkeypatch.setattr(dispatch, "executed", lambda waiting, *how: (tasks.perform(one) for one in waiting))
 
 
 def test_seeds_are_archived_and_shown_with_the_verdicts(book, monkeypatch, capsys):
@@ -135,6 +135,24 @@ def test_seeds_are_archived_and_shown_with_the_verdicts(book, monkeypatch, capsy
     before = (place / "evidence.csv").read_bytes()
     assert cli.main(["sweep", "bare", "--preset", "smoke", "--seeds"]) == 0  # every block is kept
     assert "would" not in capsys.readouterr().err and (place / "evidence.csv").read_bytes() == before
+
+
+def test_a_number_of_seeds_is_taken_as_it_is_given_and_told_where_it_is_too_few(book, monkeypatch, capsys):
+    in_one_process(monkeypatch)
+    ledger = book() / "chapters" / "bare" / "claims.yaml"
+    six = "  seeds: 6\n"  # of three a run: decided by nothing here, and never enough for a share
+    ledger.write_text(LEDGER.replace("  seeds: 3\n", six, 1))
+    assert cli.main(["sweep", "bare", "--preset", "smoke", "--seeds", "16"]) == 0
+    said = capsys.readouterr()
+    assert (
+        blocks.read("bare").seeds("bare.often") == 18 and "6 blocks, first seeds 100 to 115 in steps of 3" in said.err
+    )
+    assert "too few seeds, or not decided" not in said.err and "bare.often: undecided" in said.out
+    monkeypatch.setattr(blocks, "FEWEST", 30)
+    assert cli.main(["sweep", "bare", "--preset", "smoke", "--seeds", "16"]) == 0
+    said = capsys.readouterr()
+    assert "10 blocks would serve every claim" in said.err
+    assert "too few seeds, or not decided at this preset: bare.often; more seeds: --seeds" in said.err
 
 
 def test_a_changed_criterion_redraws_and_another_preset_or_setting_shows_none(book):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traindyn import parameters
+from traindyn.errors import InputError
 from traindyn.report import provenance
 from traindyn.run import cli, execute, keys, notebook
 
@@ -199,9 +201,12 @@ def test_a_finished_run_is_kept_until_forced(bare_book, capsys):
     first = (out / "provenance.json").stat().st_mtime_ns
     assert run(book) == 0 and (out / "provenance.json").stat().st_mtime_ns == first
     assert "nothing has changed" in capsys.readouterr().err
+    key = json.loads((out / "provenance.json").read_text())["key"]
     (out / "provenance.json").write_text('{"key": "tru')  # damaged: not believed
+    kept = book / "_build" / "kept" / key  # what a killed run had finished, of no use once the run is
+    kept.mkdir(parents=True)
     assert run(book) == 0
-    assert json.loads((out / "provenance.json").read_text())["key"]
+    assert json.loads((out / "provenance.json").read_text())["key"] == key and not kept.exists()
 
 
 def test_a_failing_cell_is_one_line_with_its_log_and_leaves_no_run(bare_book, capsys):
@@ -389,6 +394,12 @@ def test_a_mistake_is_one_line_status_2_and_creates_nothing(bare_book, capsys, w
     said = capsys.readouterr().err
     assert said.startswith("traindyn: ") and said.count("\n") == 1 and message in said, said
     assert contents(book) == before
+
+
+def test_a_set_that_an_experiment_can_do_without_stops_no_run():
+    execute._check_data(SimpleNamespace(sizes={"one": {"data": "celeba", "optional": True}, "two": {"data": "digits"}}))
+    with pytest.raises(InputError, match="celeba"):
+        execute._check_data(SimpleNamespace(sizes={"one": {"data": "celeba", "optional": False}}))
 
 
 def test_data_that_is_not_here_or_damaged_is_told_before_anything_runs(bare_book, capsys, tmp_path, monkeypatch):

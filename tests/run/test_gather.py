@@ -74,6 +74,7 @@ def test_evidence_is_drawn_against_what_was_swept(folder):
     for said in ("width", "peak", "law=he", "layer=1", "95 % band over 4 seeds"):
         assert f"<!-- {said} -->" in text or said in text
     assert sweep_plot.draw(folder, ["width"], ["a"])[0] == path
+    assert [one.name for one in sweep_plot.draw(folder, ["width"], ["a", "never"])] == []  # infinite, or undefined
     with pytest.raises(InputError, match="did you mean 'peak'"):
         sweep_plot.draw(folder, ["width"], ["peek"])
     with pytest.raises(InputError, match="beside the seed"):

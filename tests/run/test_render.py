@@ -187,3 +187,26 @@ def test_the_provenance_of_a_build_names_seeds_precision_time_memory_and_version
     text = html(pieces).get_text() + prose(pieces)
     for word in ("100 to 101", "float64", "x86", "1.5", "2.0 GB", "012345678 + changes", "torch 2"):
         assert word in text
+
+
+def test_verdicts_that_other_seeds_would_change_are_listed_and_counted(found):
+    assert render.stability([found]) == [("No pool of seeds has been archived for the runs of this build.", False)]
+    shares = {"toy.contraction": 1.0, "toy.slip": 0.7, "toy.trend": 0.95}
+    pooled = {
+        name: {**record, "stability": {"share": shares[name], "low": 0.4, "high": 0.99, "seeds": 15}}
+        for name, record in found.outcomes[0].records.items()
+    }
+    first = dataclasses.replace(found.outcomes[0], records=pooled)
+    other = dataclasses.replace(found, title="Another")
+    pieces = render.stability([dataclasses.replace(found, outcomes=[first]), other])
+    assert pieces[0][0].startswith("3 verdicts of this build") and "would change 0.35 of them" in pieces[0][0]
+    assert "(11.7%); 1 are repeated" in pieces[0][0] and pieces[0][0].endswith("No pool at this preset: Another.")
+    (row,) = html(pieces).select("tbody tr")
+    assert [cell.text for cell in row.select("td")] == [
+        "toy.slip",
+        "holds with correction",
+        "0.70",
+        "0.40 to 0.99",
+        "15",
+    ]
+    assert row.a["href"] == "../chapters/toy/toy.html#claim-toy-slip"

@@ -64,12 +64,14 @@ def test_an_archived_run_is_finished_clean_and_says_which_data_it_read(toy_book,
         ({"git": {"commit": "abc", "changed": True}}, "a tree with changes"),
         ({"git": commit, "parameters_are_preset": False}, "parameters of its own"),
         ({"parameters_are_preset": True, "data": {"digits": {"draws": []}}}, "which arrays of data set 'digits'"),
+        ({"data": {"digits": {"draws": [{"digest": "1f"}, {"seed": 4}]}}}, "which arrays of data set 'digits'"),
     ]:
         change(run, **about)
         assert cli.main(["archive", str(run)]) == 2
         told = capsys.readouterr().err
         assert said in told and told.count("\n") == 1 and not place.exists()
-    change(run, data={"digits": {"sha256": "0", "draws": []}})
+    each = [{"digest": "1f"}, {"digest": "2e"}]
+    change(run, data={"digits": {"sha256": "0", "draws": []}, "patches": {"draws": each}})
     assert cli.main(["archive", str(run)]) == 0
     try:
         assert {path.name for path in place.rglob("*")} == {

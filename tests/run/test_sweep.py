@@ -89,7 +89,9 @@ def test_a_plan_knows_what_is_finished_what_failed_and_what_changed(book, monkey
     assert (again.kept, set(again.failed), again.waiting, again.changed) == ({0}, {1}, [], ())
     assert [task.point for task in planned("seed=1,2", retry_failed=True).waiting] == [1]
     assert planned("seed=1,2,3").kept == {0}  # another sweep, the same run
+    assert sweep.changed_meanwhile(again) == ""
     monkeypatch.setenv("TRAINDYN_MEMORY", "1000")
+    assert sweep.changed_meanwhile(again) == "environment variables"
     changed = planned("seed=1,2")
     assert len(changed.waiting) == 2 and changed.changed == ("environment variables",)
     assert "environment variables changed" in "\n".join(sweep.opening(changed))
@@ -156,7 +158,7 @@ def test_a_sweep_that_was_interrupted_and_resumed_equals_an_undisturbed_one(book
         if line.startswith("[7/40]"):
             break
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130 and "to go on: traindyn sweep bare" in err and "Traceback" not in err
     assert not list((book / "_build" / "runs" / "bare").glob("*.part-*"))
     finished = sum(frame_of(book)["row"] == "run")
@@ -178,7 +180,7 @@ def test_a_sweep_that_was_interrupted_and_resumed_equals_an_undisturbed_one(book
 @pytest.mark.skipif(sys.platform == "win32", reason="sends Unix signals")
 def test_kernels_die_with_their_worker_and_its_point_alone_is_lost(book):
     process = begin("-p", "seed=4,7,8", "--workers", "1")
-    end, kernel = time.monotonic() + 90, None
+    end, kernel = time.monotonic() + 180, None
     while kernel is None and time.monotonic() < end:
         below = psutil.Process(process.pid).children(recursive=True)
         kernel = next((child for child in below if "ipykernel_launcher" in " ".join(child.cmdline())), None)
@@ -188,6 +190,6 @@ def test_kernels_die_with_their_worker_and_its_point_alone_is_lost(book):
     assert worker.pid != process.pid
     time.sleep(2)
     worker.kill()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert not psutil.pid_exists(kernel.pid) or kernel.status() == psutil.STATUS_ZOMBIE
     assert process.returncode == 1 and out.startswith("2 of 3 points done, 1 lost worker"), out + err

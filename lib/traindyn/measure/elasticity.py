@@ -145,14 +145,33 @@ def kl_limit(model: nn.Module, x_prime: Tensor, x: Tensor, y: Tensor) -> tuple[T
     (n, c), k = logits.shape, len(x)
     p = F.softmax(logits, dim=-1)
     kernel = empirical_ntk(model, points, x, outputs="full").to(device, torch.float64).reshape(n, c, k, c)
-    own = F.one_hot(y.to(device), c).bool()
-    others = p[n - k :].masked_fill(own, 0)
+    form = fisher_form(kernel, p, label_residual(p[n - k :], y.to(device)))
+    return form[: len(x_prime)], form[n - k :].diagonal()
+
+
+def label_residual(p: Tensor, y: Tensor) -> Tensor:
+    """Return p - e_y of every sample, (k, c): the slope of its cross-entropy in its logits.
+
+    Args:
+        p: class probabilities, (k, c);  y: classes, int64, (k,).
+    """
+    own = F.one_hot(y, p.shape[-1]).bool()
+    others = p.masked_fill(own, 0)
     # p_y - 1 as minus the sum of the others: for a well-fitted sample the difference would be rounding
-    residual = torch.where(own, -others.sum(-1, keepdim=True), others)
+    return torch.where(own, -others.sum(-1, keepdim=True), others)
+
+
+def fisher_form(kernel: Tensor, p: Tensor, residual: Tensor) -> Tensor:
+    r"""Return $Q(x_i; dz_{ij})$ with $dz_{ij} = -K(x_i, x_j)\, r_j$, shape (n, k): $2\,KL/\eta^2$ of a small step.
+
+    Args:
+        kernel: full tangent kernel, (n, c, k, c).
+        p: class probabilities at the n points, (n, c).
+        residual: slope r_j of the loss in the logits at the k sampled points, (k, c).
+    """
     dz = torch.einsum("icjd,jd->ijc", kernel, residual)
     # variance of dz under p: one subtraction of like numbers, and never negative
-    form = (p[:, None] * (dz - (p[:, None] * dz).sum(-1, keepdim=True)) ** 2).sum(-1)
-    return form[: len(x_prime)], form[n - k :].diagonal()
+    return (p[:, None] * (dz - (p[:, None] * dz).sum(-1, keepdim=True)) ** 2).sum(-1)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,9 @@ class Chapter(Figures):
         self._sizes = parameters.load_presets(name)[self.preset].sizes if run is None else run["sizes"]
         self.out = root / "_build" / "interactive" / name if run is None else Path(run["out"])
         self.out.mkdir(parents=True, exist_ok=True)
+        # what a long experiment has finished outlives the process that ran it, until the run itself is finished
+        key = (run or {}).get("key")
+        self.keep: Path | None = root / "_build" / "kept" / key if key else None
         self.device = compute.pick_device(self.parameters.get("device", "auto"))
         self.dtype: torch.dtype = getattr(torch, self.parameters.get("precision", "float32"))
         if self.dtype == torch.float64:

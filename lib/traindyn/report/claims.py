@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from traindyn.errors import InputError, nearest
-from traindyn.files import project_root
+from traindyn.files import project_root, read_yaml
 from traindyn.report.entries import (
     CONSEQUENCES,
     CORRECTED,
@@ -68,12 +67,7 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
             test is not of the language, or its wording has not one place for each of its numbers.
     """
     path = Path(path) if path else project_root() / "chapters" / chapter / "claims.yaml"
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the ledger {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"the ledger {path} is not YAML: {' '.join(str(error).split())}") from error
+    entries = read_yaml(path, "the ledger")
     if not isinstance(entries, list | None) or not all(isinstance(entry, Mapping) for entry in entries or []):
         raise InputError(f"the ledger {path} is not a list of claims; expected '- id: {chapter}.name' and so on")
     claims = [_claim(entry, path) for entry in entries or []]

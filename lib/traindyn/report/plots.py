@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -99,6 +100,7 @@ def curves(
     log: str = "",
     legend: bool | str = True,
     look: Mapping[Any, int] | None = None,
+    geometric: bool = False,
 ) -> None:
     """Draw the mean of y over x, one line per value of `hue`, each with its own dashes.
 
@@ -111,10 +113,13 @@ def curves(
         log: "", "x", "y" or "xy".
         legend: whether to show it, or its title.
         look: of `looks`; None: the values of this frame, in their order.
+        geometric: draw the geometric mean, which suits a logarithmic scale of y.
     """
     for label, group, place in _groups(frame, hue, look):
         color, dash = PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)]
         table = group.groupby(x)[y].agg(["mean", "min", "max", "std"])
+        if geometric:
+            table["mean"] = np.exp(np.log(group[y]).groupby(group[x]).mean())
         ax.plot(table.index, table["mean"], color=color, linestyle=dash, label=label)
         if band == "range":
             ax.fill_between(table.index, table["min"], table["max"], color=color, alpha=0.18, linewidth=0)
@@ -172,6 +177,7 @@ def facets(
     xlabel: str | None = None,
     ylabel: str | None = None,
     look: Mapping[Any, int] | None = None,
+    geometric: bool = False,
 ) -> Figure:
     """Draw one panel per value of a column, or a grid of panels over two columns.
 
@@ -187,6 +193,7 @@ def facets(
         height: of one panel, in inches.
         sharey: whether the panels (of a row) share the scale of y.
         look: of `looks`; None: all values of the hue, in their order.
+        geometric: as in `curves`; of curves only.
     """
     look = None if hue is None else looks([*(look or {}), *frame[hue]])
     across = list(frame[cols].unique())
@@ -199,7 +206,7 @@ def facets(
         part = frame[(frame[cols] == col) & (True if row is None else frame[rows] == row)]
         common = {"xlabel": xlabel, "ylabel": ylabel, "log": log, "legend": False, "look": look}
         if kind == "curves":
-            curves(ax, part, x, y, hue, band, **common)
+            curves(ax, part, x, y, hue, band, geometric=geometric, **common)
         else:
             points(ax, part, x, y, hue, **common)
         ax.set_title((f"{cols} {col}" if row is None else f"{row}, {col}").replace("_", " "))

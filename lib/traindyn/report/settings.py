@@ -8,14 +8,13 @@ worst of its experiments. What the source leaves open is listed; nothing printed
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from traindyn.errors import InputError, choose
-from traindyn.files import project_root
+from traindyn.files import project_root, read_toml
 from traindyn.sizes import SCALE, Experiment, constants, marked
 
 SOURCE, SMALLER, STAND_IN = WORDS = ("source", "smaller", "stand-in")
@@ -70,7 +69,7 @@ def kin(path: Path | None = None) -> dict[str, Kin]:
     path = path or project_root() / "data" / "registry.toml"
     if not path.is_file():
         return {}
-    registry = tomllib.loads(path.read_text(encoding="utf-8"))
+    registry = read_toml(path)
     found = {entry["name"]: entry for entry in registry["dataset"]} | registry.get("shipped", {})
     return {
         name: Kin(entry["of"], entry.get("lossy", False) or entry.get("part", False))

@@ -10,6 +10,7 @@ from traindyn import files, parameters
 from traindyn.errors import InputError
 from traindyn.report.claims import load_ledger
 from traindyn.run import execute, results
+from traindyn.run.rejudge import provenance
 
 LARGEST = 2_000_000  # bytes of a whole archived run; the repository keeps it
 
@@ -58,11 +59,8 @@ def checked(run: Path, force: bool = False) -> dict[str, Any]:
     Raises:
         InputError: as in `archive`.
     """
-    try:
-        about = files.read_json(run / "provenance.json")
-        chapter, preset = about["chapter"], about["preset"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run} is not a finished run: it has no provenance.json that can be read") from error
+    about = provenance(run)
+    chapter, preset = about["chapter"], about["preset"]
     if lost := execute.lost_files(run):
         raise InputError(f"{run} has lost {lost[0]}; run it again")
     if chapter not in parameters.chapters() or preset not in parameters.PRESETS:
@@ -75,7 +73,12 @@ def checked(run: Path, force: bool = False) -> dict[str, Any]:
     if git.get("changed") and not force:
         raise InputError(f"{run} was made from a tree with changes; commit them and run it again, or give --force")
     for name, entry in (about.get("data") or {}).items():
-        if not any("sha256" in key or key == "digest" for key in entry):
+        if not _named(entry) and not (entry.get("draws") and all(map(_named, entry["draws"]))):
             raise InputError(f"{run} does not say which arrays of data set '{name}' it read; run it again")
     results.read_outcome(run, load_ledger(chapter))  # raises where a test asks for what the run does not have
     return about
+
+
+def _named(entry: dict[str, Any]) -> bool:
+    """Whether what a run says of its data, or of one draw from a set that every seed splits anew, has a checksum."""
+    return any("sha256" in key or key == "digest" for key in entry)

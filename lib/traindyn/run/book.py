@@ -82,7 +82,7 @@ def listed_chapters() -> list[str]:
     Raises:
         InputError: one of them has no notebook.
     """
-    toc = (files.project_root() / "_toc.yml").read_text(encoding="utf-8")
+    toc = files.read_text(files.project_root() / "_toc.yml", "the table of contents")
     known = parameters.chapters()
     names = re.findall(r"chapters/(\w+)/\w+", toc)
     for name in names:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from traindyn import __version__, files, parameters
 from traindyn.errors import EXTRAS, InputError, lacking
 from traindyn.run import cli_runs, cli_sweep
-from traindyn.run.cli_sweep import PRESET_HELP, say
+from traindyn.run.cli_sweep import PRESET_HELP, in_a_line, say
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,8 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(argv)
         return options.command(options)
     except InputError as error:
-        print(f"traindyn: {error}", file=sys.stderr)
+        say(f"traindyn: {in_a_line(error)}")
         return 2
+    except OSError as error:  # what the system refuses: a full disk, a folder that may not be read
+        if isinstance(error, BrokenPipeError):  # `traindyn show x | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        place = f": {error.filename}" if error.filename else ""
+        say(f"traindyn: {in_a_line(error.strerror or error)}{in_a_line(place)}; nothing half-written is believed")
+        return 1
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in EXTRAS:
             raise
@@ -40,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("traindyn: interrupted; nothing was left behind", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `traindyn show x | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,13 +125,19 @@ def _cost(preset: parameters.Preset) -> str:
 def _book(options: argparse.Namespace) -> int:
     from traindyn.run import book
 
-    return book.make(options.preset, options.jobs, say)
+    return book.make(options.preset, _jobs(options), say)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from traindyn.run import book
 
-    return book.verify(options.preset, options.jobs, say)
+    return book.verify(options.preset, _jobs(options), say)
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    if options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs}; expected at least 1")
+    return options.jobs
 
 
 def _nbval(options: argparse.Namespace) -> int:

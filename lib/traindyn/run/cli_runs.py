@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from traindyn.errors import InputError
 
 
 def add(commands: Any) -> None:
@@ -17,8 +20,11 @@ def add(commands: Any) -> None:
     one.add_argument("b", metavar="RUN_B")
     one.set_defaults(command=_diff)
 
-    one = commands.add_parser("archive", help="put a finished run's small tables and verdicts into data/results/")
-    one.add_argument("run", help="folder of a finished run of a preset")
+    one = commands.add_parser(
+        "archive", help="put a finished run's small tables and verdicts, or a sweep's numbers, into data/results/"
+    )
+    one.add_argument("run", help="folder of a finished run of a preset, or of a finished sweep")
+    one.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of a sweep: these claims or quantities")
     one.add_argument("--force", action="store_true", help="although its tree had changes")
     one.set_defaults(command=_archive)
 
@@ -42,10 +48,15 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _archive(options: argparse.Namespace) -> int:
-    from traindyn.run import archive
+    from traindyn.run import archive, sweep_archive
     from traindyn.run.cli_sweep import say
     from traindyn.run.notebook import shown
 
+    if (Path(options.run) / "sweep.json").is_file():
+        print(f"archived in {shown(sweep_archive.archive(options.run, options.only, options.force))}")
+        return 0
+    if options.only:
+        raise InputError(f"--only goes with the folder of a sweep; {options.run} has no sweep.json")
     place, too_large = archive.archive(options.run, options.force)
     print(f"archived in {shown(place)}")
     for name in too_large:

@@ -61,6 +61,7 @@ def local(workers: int) -> Iterator[Any]:
                 processes=True,
                 memory_limit=0,  # what takes memory is the kernel, which a nanny does not see: the task watches it
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its HTTP server: any port that is free
                 local_directory=scratch,
                 silence_logs=logging.CRITICAL,
             )

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from traindyn import files
 from traindyn.report.columns import Evidence, evidence_from_json
 from traindyn.report.words import number
-from traindyn.run.rejudge import stored
+from traindyn.run.rejudge import provenance, stored
 
 PARTS = ("parameters", "sizes", "versions", "device", "environment", "data", "git")
 
@@ -22,7 +21,7 @@ def different(a: str | Path, b: str | Path) -> list[str]:
         InputError: one of them is not a finished run with evidence.
     """
     one, other = (stored(Path(run)) for run in (a, b))
-    about = [files.read_json(Path(run) / "provenance.json") for run in (a, b)]
+    about = [provenance(Path(run)) for run in (a, b)]
     lines = [f"a: {a}", f"b: {b}"]
     same = {name: (one.get(name), other.get(name)) for name in ("chapter", "preset")}
     lines += _section("run", {name: pair for name, pair in same.items() if pair[0] != pair[1]})

@@ -68,18 +68,20 @@ def execute(
     resolved = _on_device(resolved, device)
     key = run_key(resolved, how)
     given = out is not None
-    out = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
+    out = place(out) if out is not None else default_out(resolved)
     if is_current(out, key) and not force:
         progress(f"{resolved.chapter}: nothing has changed since the run in {shown(out)}")
         return out
-    if lost := lost_files(out) if _key(out) == key else []:
-        progress(f"{resolved.chapter}: the run in {shown(out)} has lost {lost[0]}; running it again")
-    _check_place(out, overwrite=force or not given or bool(lost))
+    wrong = damage(out, key)
+    _check_place(out, overwrite=force or not given or bool(wrong))
     _check_data(resolved)
-    made = _make_folder(out.parent)
+    made = make_folder(out.parent)
     try:
         with files.locked(out.with_name(f".{out.name}.lock"), f"running into {shown(out)}"):
             _clean_leftovers(out)
+            if wrong and damage(out, key):
+                aside = files.set_aside(out)
+                progress(f"{resolved.chapter}: {wrong}; set aside as {shown(aside)}, running it again")
             return _run(resolved, out, key, progress, bar, how)
     except BaseException:
         for folder in made:
@@ -110,6 +112,7 @@ def _run(resolved: Resolved, out: Path, key: str, progress: Callable[[str], None
         wall = time.perf_counter() - start
         _finish(part, resolved, key, wall)
         _replace(part, out)
+        shutil.rmtree(files.project_root() / "_build" / "kept" / key, ignore_errors=True)
     except RunFailed as error:
         (part / ".kernel.log").unlink(missing_ok=True)
         if error.kind == "stopped" or not any(part.iterdir()):
@@ -128,13 +131,30 @@ def described(resolved: Resolved, out: str | Path | None, device: str, how: How 
     """Return what `execute` would run with the same arguments, in lines. Nothing is created."""
     resolved = _on_device(resolved, device)
     key = run_key(resolved, how)
-    place = Path(out).expanduser().absolute() if out is not None else default_out(resolved)
-    state = "nothing has changed since this run" if is_current(place, key) else "would run"
-    lines = [f"{resolved.chapter} at preset {resolved.preset}, into {shown(place)}: {state}"]
+    folder = place(out) if out is not None else default_out(resolved)
+    state = "nothing has changed since this run" if is_current(folder, key) else "would run"
+    lines = [f"{resolved.chapter} at preset {resolved.preset}, into {shown(folder)}: {state}"]
     lines += [f"  {name} = {value!r}" for name, value in resolved.parameters.items()]
     for experiment, sizes in resolved.sizes.items():
         lines.append(f"  {experiment}: " + ", ".join(f"{name}={value!r}" for name, value in sizes.items()))
     return lines
+
+
+def place(out: str | Path) -> Path:
+    """Return `--out DIR` as an absolute path.
+
+    Raises:
+        InputError: it is empty, or no name that the system allows.
+    """
+    if not str(out).strip():
+        raise InputError("--out is empty; give a folder that does not exist yet")
+    found = Path(out).expanduser().absolute()
+    try:
+        found.exists()
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise InputError(f"--out {out}: {said}; choose another folder") from error
+    return found
 
 
 def _on_device(resolved: Resolved, device: str) -> Resolved:
@@ -167,6 +187,7 @@ def _finish(part: Path, resolved: Resolved, key: str, wall: float) -> None:
         "sizes": resolved.sizes,
         "key": key,
         "wall_seconds": round(wall, 1),
+        "claims_sha256": files.sha256_file(part / "claims.json"),
         "files": {name: path.stat().st_size for name, path in sorted(files.relative(part.rglob("*"), part).items())},
     }
     files.write_json(part / "provenance.json", about)
@@ -199,14 +220,25 @@ def _key(out: Path) -> str | None:
     return _about(out).get("key")
 
 
+def damage(out: Path, key: str) -> str:
+    """Return what is wrong with the run in `out`, in words: its provenance, or a file of this very content."""
+    if (out / "provenance.json").is_file() and _key(out) is None:
+        return f"the provenance.json of the run in {shown(out)} cannot be read"
+    lost = lost_files(out) if _key(out) == key else []
+    return f"the run in {shown(out)} has lost {lost[0]}" if lost else ""
+
+
 def lost_files(out: Path) -> list[str]:
-    """Return the files that a finished run had and that are gone or have another size now."""
-    sizes = _about(out).get("files", {"claims.json": None})
-    return [
-        name
-        for name, size in sizes.items()
-        if not (out / name).is_file() or (size is not None and (out / name).stat().st_size != size)
-    ]
+    """Return the files that a finished run had and that are gone, have another size, or (claims) another content."""
+    about = _about(out)
+    sizes, lost = about.get("files", {"claims.json": None}), []
+    for name, size in sizes.items():
+        path = out / name
+        if not path.is_file() or (size is not None and path.stat().st_size != size):
+            lost.append(name)
+    if not lost and (wanted := about.get("claims_sha256")) and files.sha256_file(out / "claims.json") != wanted:
+        lost.append("claims.json")
+    return lost
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
@@ -221,12 +253,17 @@ def _check_place(out: Path, overwrite: bool) -> None:
             raise InputError(f"--out {out} holds files that are not a run; choose a folder that does not exist yet")
         if not overwrite:
             raise InputError(f"--out {out} holds another run; choose another folder, or replace it with --force")
-    above = next(parent for parent in out.parents if parent.exists() or parent.is_symlink())
+    check_writable(out)
+
+
+def check_writable(out: Path) -> None:
+    """Raise if a folder cannot be made at `out`, as far as permissions say."""
+    above = next(parent for parent in (out, *out.parents) if parent.exists() or parent.is_symlink())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"cannot write to {above}; choose another folder with --out DIR")
 
 
-def _make_folder(folder: Path) -> list[Path]:
+def make_folder(folder: Path) -> list[Path]:
     """Make a folder with its parents; return those that were made, the innermost first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -239,9 +276,10 @@ def _make_folder(folder: Path) -> list[Path]:
 def _check_data(resolved: Resolved) -> None:
     """Raise if a registered set that the sizes name (a size called `data`: one name or a list) is missing or damaged.
 
-    Other names, of synthetic data say, are the chapter's own business.
+    Other names, of synthetic data say, are the chapter's own business, and so is a set of an experiment with a size
+    `optional` that is true: the run goes on without it.
     """
-    wanted = [size["data"] for size in resolved.sizes.values() if "data" in size]
+    wanted = [size["data"] for size in resolved.sizes.values() if "data" in size and not size.get("optional")]
     names = {name for entry in wanted for name in ([entry] if isinstance(entry, str) else entry or [])}
     if names:
         from traindyn.learn.data import registry  # imports torch, which most mistakes do not need

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from traindyn import parameters, sizes
+from traindyn import files, parameters, sizes
 from traindyn.errors import InputError
 from traindyn.parameters import Resolved
 
@@ -62,9 +60,7 @@ def grid(chapter: str, preset: str, given: Sequence[tuple[str, Any]]) -> Grid:
         InputError: a name is unknown or given twice, a list is empty, a range is none, a value has the wrong type, is
             out of range or stands there twice; one line, nothing created.
     """
-    names = [name for name, _ in given]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"parameter '{twice}' is given twice; give all its values at once: -p {twice}=1,2,3")
+    _check_names(given, "give all its values at once: -p {}=1,2,3")
     kinds = types(chapter)
     swept: dict[str, list[Any]] = {}
     for name, value in given:
@@ -87,6 +83,7 @@ def one(chapter: str, preset: str, given: Sequence[tuple[str, Any]]) -> Resolved
     Raises:
         InputError: as in `parameters.resolve`, or a range is none.
     """
+    _check_names(given, "give one value: -p {}=1")
     kinds = types(chapter)
     changes: dict[str, Any] = {}
     for name, value in given:
@@ -106,12 +103,7 @@ def from_file(path: str | Path) -> list[tuple[str, Any]]:
     Raises:
         InputError: the file cannot be read, is not YAML, or is no such mapping.
     """
-    try:
-        found = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    found = files.read_yaml(path, as_text=True)
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected a mapping such as 'n_seeds: 5', got {type(found).__name__}")
     given: list[tuple[str, Any]] = []
@@ -137,6 +129,12 @@ def value_of(resolved: Resolved, name: str) -> Any:
     """Return what a parameter or size is in a run."""
     experiment, _, key = name.partition(".")
     return resolved.sizes[experiment][key] if key else resolved.parameters[name]
+
+
+def _check_names(given: Sequence[tuple[str, Any]], mend: str) -> None:
+    names = [name for name, _ in given]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"parameter '{twice}' is given twice; {mend.format(twice)}")
 
 
 def _several(name: str, value: Any, kind: str) -> list[Any]:
@@ -169,6 +167,8 @@ def _expanded(name: str, text: str) -> list[str]:
         raise InputError(f"parameter '{name}': '{text}' is not a range; expected start:stop:step, such as 200:260:10")
     whole = not any(part and re.search(r"[.eE]", part) for part in match.groups())
     start, stop, step = (float(part) if part else 1.0 for part in match.groups())
+    if not all(math.isfinite(number) for number in (start, stop, step)):
+        raise InputError(f"parameter '{name}': the range {text} has no end; expected at most {MOST} values")
     if step == 0 or (count := math.ceil((stop - start) / step - 1e-9)) < 1:
         raise InputError(f"parameter '{name}': the range {text} is empty; the stop is left out, as in Python")
     if count > MOST:

@@ -23,7 +23,9 @@ JUDGING = (
 )  # fmt: skip
 RECORDING = ("__init__", "chapter", "figures", "outputs", "plots", "showing")
 RUNNING = ("execute", "notebook")
-SEEDS = "seeds"  # the folder of archived results that no notebook reads: evidence of many seeds
+# where things lie, and which of a machine's GPUs is used: its model is in the key
+LEFT_OUT = (*provenance.PLACES, "IPYTHONDIR", "CUDA_VISIBLE_DEVICES")
+UNREAD = {"seeds", "sweeps"}  # folders of archived results that no notebook reads: pools of seeds, sweeps
 
 
 def run_key(resolved: Resolved, how: How = PLAINLY, around: dict[str, str] | None = None) -> str:
@@ -59,10 +61,10 @@ def surroundings(chapter: str, device: str = "auto") -> dict[str, str]:
         (cell.source, cell.metadata.get("tags", [])) for cell in _code_cells(jupytext.read(parameters.source(chapter)))
     ]
     results = root / "data" / "results" / chapter
-    archived = (path for path in results.rglob("*") if SEEDS not in path.relative_to(results).parts)
+    archived = (path for path in results.rglob("*") if not UNREAD & {*path.relative_to(results).parts})
     profile = (root / "ipython" / "profile_default").glob("*.py")
     settings = {**provenance.environment(), **notebook.kernel_environment(root)}
-    variables = {name: value for name, value in settings.items() if name not in (*provenance.PLACES, "IPYTHONDIR")}
+    variables = {name: value for name, value in settings.items() if name not in LEFT_OUT}
     return {
         "the chapter's code": files.content_key({}, cells),
         "the library": files.content_key(_library(chapter) | files.relative(profile, root)),

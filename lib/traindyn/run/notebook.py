@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -37,7 +38,7 @@ class RunFailed(RuntimeError):
     """A cell failed or the kernel died. The message is one line: where, what, and where the whole story lies.
 
     Attributes:
-        kind: "cell", "kernel" (it died), "time", "memory" or "stopped".
+        kind: "cell", "disk" (it is full), "kernel" (it died), "time", "memory" or "stopped".
         story: the cell and its traceback, as the log has them.
     """
 
@@ -55,12 +56,14 @@ class How:
         memory: the most bytes of memory its kernel and the kernel's children may take together; no limit if None.
         kernel: a Jupyter kernel by name, instead of this very Python.
         report_mode: hide the code in the executed notebook.
+        owner: the sweep that may ask for it to be stopped.
     """
 
     seconds: float | None = None
     memory: float | None = None
     kernel: str | None = None
     report_mode: bool = False
+    owner: str = ""
 
     def key(self) -> list[Any]:
         """Return what of it changes the executed notebook; empty by default."""
@@ -175,11 +178,12 @@ def run_notebook(
         RunFailed: a cell failed otherwise, the kernel died, or was ended at a limit. What was executed until then is
             left in `part` as `<chapter>.failed.ipynb`.
     """
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    for name in ("papermill", "traitlets"):  # what they log about a kernel is told by us, in a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     book = prepare(chapter, values, label)
     target, noise = part / f".{chapter}.ipynb", part / ".kernel.log"
     log.unlink(missing_ok=True)
-    watch = Watch(how.seconds, how.memory)
+    watch = Watch(how.seconds, how.memory, how.owner)
     try:
         with environment(kernel_environment(files.project_root())), noise.open("wb") as errors, watch:
             options = {"cwd": str(part), "progress_bar": bar, "report_mode": how.report_mode}
@@ -198,10 +202,13 @@ def run_notebook(
         if error.ename == InputError.__name__:  # a mistake in what was given, not ours
             raise InputError(line) from error
         _keep(target, part / f"{chapter}.failed.ipynb")
-        raise RunFailed(line, "cell", story) from error
+        full = error.ename == "OSError" and f"[Errno {errno.ENOSPC}]" in value
+        raise RunFailed(line, "disk" if full else "cell", story) from error
     except (DeadKernelError, RuntimeError) as error:  # the second if it died while it started
         said = _ANSI.sub("", noise.read_text(encoding="utf-8", errors="replace"))
         why = watch.said()
+        if watch.ended == "stopped":  # by whoever started it: no failure to be told
+            raise RunFailed(f"{chapter}: the kernel was ended, {why}", "stopped") from error
         files.write_text(log, f"{why or type(error).__name__} in {chapter}: {error}\n\n{said}\n")
         _keep(target, part / f"{chapter}.failed.ipynb")
         line = f"{chapter}: the kernel was ended, {why}" if why else f"{chapter}: the kernel died"

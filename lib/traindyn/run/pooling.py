@@ -12,22 +12,22 @@ from traindyn.report.claims import load_ledger
 from traindyn.report.stability import FEWEST, POOL
 from traindyn.report.words import setting_word
 from traindyn.run import blocks, grid, results, sweep
-from traindyn.run.notebook import How, shown
+from traindyn.run.notebook import shown
 
+Planned = Callable[[grid.Grid], sweep.Plan]
 Run = Callable[[sweep.Plan], bool]
 KEPT = ("versions", "platform", "device", "dtype", "git", "finished", "sizes")
 
 
-def pool(chapter: str, preset: str, wanted: int, how: How, run: Run, say: Callable[[str], None], retry: bool) -> int:
+def pool(chapter: str, preset: str, wanted: int, plan: Planned, run: Run, say: Callable[[str], None]) -> int:
     """Execute blocks of seeds of a preset and archive them; return the exit status.
 
     Args:
         chapter, preset: what is run.
-        wanted: seeds; 0 for as few as stability needs.
-        how: limits of a block.
+        wanted: seeds of an experiment that takes `n_seeds`; 0 for as few as the stability of every claim needs.
+        plan: says what is left to do of a grid of blocks.
         run: executes a plan and returns whether all its points are done.
         say: called with lines for the user.
-        retry: try blocks again that failed before.
 
     Raises:
         InputError: fewer seeds than stability needs, or the chapter has no seeds.
@@ -39,22 +39,27 @@ def pool(chapter: str, preset: str, wanted: int, how: How, run: Run, say: Callab
     if wanted and wanted < least:
         raise InputError(f"--seeds {wanted}: stability needs at least {least} seeds here, or no number")
     start = blocks.first_seed(plain)
-    first = sweep.plan(grid.grid(chapter, preset, [("seed", str(start))]), how=how, retry_failed=retry)
+    first = plan(grid.grid(chapter, preset, [("seed", str(start))]))
     if not run(first):
         return 1
     opening = first.tasks[0]
     claims = load_ledger(chapter)
     shown_records = results.read_outcome(opening.out, claims).records
     step = blocks.stride(opening.resolved, blocks.evidence_of(opening.out))
-    count = max(math.ceil((wanted or 1) / plain.parameters["n_seeds"]), blocks.needed(shown_records.values()))
-    say(f"{chapter}: {count} blocks, first seeds {start} to {start + (count - 1) * step} in steps of {step}")
+    needed = blocks.needed(shown_records.values())
+    count = math.ceil(wanted / plain.parameters["n_seeds"]) if wanted else needed
+    took = files.read_json(opening.out / "provenance.json").get("wall_seconds", 0) / 60
+    say(
+        f"{chapter}: {count} blocks, first seeds {start} to {start + (count - 1) * step} in steps of {step}; the first "
+        f"took {took:.1f} minutes" + (f"; {needed} blocks would serve every claim" if count < needed else "")
+    )
     tasks = [opening]
     if count > 1:
         rest = grid.grid(chapter, preset, [("seed", f"{start + step}:{start + count * step}:{step}")])
-        plan = sweep.plan(rest, how=how, retry_failed=retry)
-        if not run(plan):
+        others = plan(rest)
+        if not run(others):
             return 1
-        tasks += plan.tasks
+        tasks += others.tasks
     found = [blocks.evidence_of(task.out) for task in tasks]
     different = sorted({line for block in found[1:] for line in blocks.disagreements(found[0], block)})
     bad = {line.split(":")[0] for line in different}
@@ -66,6 +71,8 @@ def pool(chapter: str, preset: str, wanted: int, how: How, run: Run, say: Callab
     for line in _lines(about["stability"], told):
         print(line)
     say(f"the seeds are in {shown(place)}")
+    if few := [name for name, one in told.items() if one.get("seeds") and name not in about["stability"]]:
+        say(f"too few seeds, or not decided at this preset: {', '.join(few)}; more seeds: --seeds, which goes on")
     for line in different:
         say(f"traindyn: a number depends on its block, its claim is left out: {line}")
     return int(bool(different))

@@ -56,10 +56,25 @@ def stored(run: Path) -> dict[str, Any]:
     try:
         found = files.read_json(path)
         schema = found["schema"]
+        found["chapter"], found["preset"], [record["id"] for record in found["claims"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read as the claims of a run; run it again") from error
     if schema < 2:
         raise InputError(f"{run} holds outcomes, not evidence; run it again")
+    return found
+
+
+def provenance(run: Path) -> dict[str, Any]:
+    """Return the `provenance.json` of a finished run.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
+    try:
+        found = files.read_json(run / "provenance.json")
+        found["chapter"], found["preset"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run} is not a finished run: it has no provenance.json that can be read") from error
     return found
 
 

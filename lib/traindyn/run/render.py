@@ -7,12 +7,14 @@ into files of their own beside the page, so that nothing in them can end the dir
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from traindyn.errors import InputError
 from traindyn.report import cards, words
 from traindyn.report.claims import CONSEQUENCES, CORRECTED, FAILS, HOLDS, NOT_TESTABLE, UNDECIDED, Claim, Erratum
 from traindyn.report.templating import render
+from traindyn.run import sweep_archive, sweep_plot
 from traindyn.run.results import Findings, Outcome, speaking, spoken, surprises
 
 _PART = re.compile(r"^% begin generated (\S+)$.*?^% end generated$", re.MULTILINE | re.DOTALL)
@@ -25,8 +27,9 @@ MISSING = (
     "These are not errors: the text does not say which setting was used, and the outcome depends on it. They are not "
     "counted among the errata above."
 )
-# Markdown, or the HTML of a table
-Piece = tuple[str, bool]
+STEADY = 0.95  # share of redraws from which on a verdict is not listed
+# Markdown (False), the HTML of a table (True), or an SVG with its alternative text and caption
+Piece = tuple[str, bool | tuple[str, str]]
 
 
 def fill(page: str, book: Sequence[Findings], name: str = "page") -> tuple[str, dict[str, str]]:
@@ -35,10 +38,10 @@ def fill(page: str, book: Sequence[Findings], name: str = "page") -> tuple[str, 
     Args:
         page: the page's text.
         book: the findings of every chapter, in the book's order.
-        name: the page's name without its ending; the files are called `_generated/<name>-<part>-<number>.html`.
+        name: the page's name without its ending; the files are called `_generated/<name>-<part>-<number>`.
 
     Returns:
-        The page's text, and {file name: HTML}.
+        The page's text, and {file name: HTML or SVG}.
 
     Raises:
         InputError: the page asks for a part that does not exist.
@@ -50,11 +53,14 @@ def fill(page: str, book: Sequence[Findings], name: str = "page") -> tuple[str, 
         if wanted not in PARTS:
             raise InputError(f"a page asks for the generated part '{wanted}'; known: {', '.join(PARTS)}")
         text = []
-        for piece, is_html in PARTS[wanted](book):
-            if is_html:
-                file = f"_generated/{name}-{wanted}-{len(tables) + 1}.html"
-                tables[file] = piece + "\n"
-                piece = f"```{{raw}} html\n:file: {file}\n```"
+        for piece, kind in PARTS[wanted](book):
+            place = f"_generated/{name}-{wanted}-{len(tables) + 1}"
+            if kind is True:
+                tables[f"{place}.html"] = piece + "\n"
+                piece = f"```{{raw}} html\n:file: {place}.html\n```"
+            elif kind:
+                tables[f"{place}.svg"] = piece
+                piece = f"```{{figure}} {place}.svg\n:alt: {kind[0]}\n\n{kind[1]}\n```"
             text.append(piece)
         return "\n\n".join(text)
 
@@ -84,7 +90,7 @@ def _row(found: Findings, claim: Claim) -> dict[str, object]:
     return {
         "claim": claim,
         "record": record,
-        "page": _page(found),
+        "page": _page(found.chapter),
         "runs": [
             {"name": _run_name(run), "record": run.records[claim.id], "notes": _notes(claim, run)}
             for run in (speaker, *others)
@@ -92,8 +98,8 @@ def _row(found: Findings, claim: Claim) -> dict[str, object]:
     }
 
 
-def _page(found: Findings) -> str:
-    return f"../chapters/{found.chapter}/{found.chapter}.html"
+def _page(chapter: str) -> str:
+    return f"../chapters/{chapter}/{chapter}.html"
 
 
 def _notes(claim: Claim, outcome: Outcome) -> list[tuple[str, str]]:
@@ -130,7 +136,7 @@ def _errata_table(entries: Sequence[tuple[Findings, Claim, Erratum]]) -> str:
             "title": found.title,
             "claim": claim,
             "erratum": erratum,
-            "page": _page(found),
+            "page": _page(found.chapter),
             "record": speaking(found, claim)[1],
         }
         for found, claim, erratum in entries
@@ -146,7 +152,7 @@ def chapters(book: Sequence[Findings]) -> list[Piece]:
         labels = [words.standing(record).label for record in told]
         rows.append(
             [
-                {"link": _page(found), "text": found.title},
+                {"link": _page(found.chapter), "text": found.title},
                 len(found.claims),
                 *(labels.count(verdict) for verdict in (HOLDS, CORRECTED, FAILS)),
                 _elsewhere(told, words.SMALLER),
@@ -192,9 +198,72 @@ def provenance(book: Sequence[Findings]) -> list[Piece]:
     return [(render("table.html", words=heads, rows=rows), True), (f"Versions: {said}.", False)]
 
 
+def stability(book: Sequence[Findings]) -> list[Piece]:
+    """Return how many verdicts other seeds would change, and those that fewer than 19 of 20 redraws repeat."""
+    rows: list[list[object]] = []
+    without, counted, changes = [], 0, 0.0
+    for found in book:
+        pooled = [(claim, found.outcomes[0].records.get(claim.id) or {}) for claim in found.claims]
+        pooled = [(claim, record) for claim, record in pooled if record.get("stability")]
+        if not pooled:
+            without.append(found.title)
+        for claim, record in pooled:
+            known = record["stability"]
+            counted, changes = counted + 1, changes + 1 - known["share"]
+            if known["share"] < STEADY:
+                place = {"link": f"{_page(found.chapter)}#claim-{claim.anchor}", "text": claim.id}
+                spread = f"{known['low']:.2f} to {known['high']:.2f}"
+                rows.append([place, record["verdict"], f"{known['share']:.2f}", spread, known["seeds"]])
+    if not counted:
+        return [("No pool of seeds has been archived for the runs of this build.", False)]
+    said = (
+        f"{counted} verdicts of this build have a pool of seeds at their preset. Redraws of the seeds would change "
+        f"{words.number(changes, 2)} of them in the mean ({changes / counted:.1%}); {len(rows)} are repeated by "
+        "fewer than 19 of 20 redraws."
+    )
+    if without:
+        said += f" No pool at this preset: {', '.join(without)}."
+    rows.sort(key=lambda row: str(row[2]))
+    heads = ["Claim", "Verdict", "Share of redraws", "Interval", "Seeds in the pool"]
+    return [(said, False), *([(render("table.html", words=heads, rows=rows), True)] if rows else [])]
+
+
+def sweeps(book: Sequence[Findings]) -> list[Piece]:
+    """Return every archived sweep: its command, a table of what was measured, and a figure per quantity."""
+    pieces: list[Piece] = []
+    titles = {found.chapter: found.title for found in book}
+    for one in sweep_archive.read_all():
+        chapter, swept = one.about["chapter"], [name for name in one.axes if name != "seed"]
+        if chapter not in titles:
+            continue
+        pieces.append((f"```bash\n{sweep_archive.command(one.about)}\n```\n\n{_sweep_sentence(one.about)}", False))
+        pieces.append((render("table.html", **sweep_archive.table(one)), True))
+        for claim, quantity, figure in sweep_plot.figures(one.frame, swept):
+            drawn = one.frame[(one.frame.claim == claim) & (one.frame.quantity == quantity)]
+            seeds = drawn.seed.dropna().nunique()
+            over = f"mean and 95 % band over {seeds} seeds" if seeds else "no seed enters it"
+            said = (
+                f"`{quantity}` of the claim `{claim}` against `{swept[0]}`: {over}, preset {one.about['preset']} of "
+                f"{{doc}}`../chapters/{chapter}/{chapter}`."
+            )
+            pieces.append((figure, (f"{quantity} against {swept[0]}, a curve with a band", said)))
+    return pieces or [("No sweep has been archived yet.", False)]
+
+
+def _sweep_sentence(about: Mapping[str, Any]) -> str:
+    git = (about.get("git") or {}).get("commit") or "–"
+    spent, versions = words.number(about["seconds"] / 60, 2), about.get("versions") or {}
+    return (
+        f"{about['points']} runs, {spent} minutes of kernels by the clock; revision `{git[:9]}`, "
+        f"Python {versions.get('python', '–')}, torch {versions.get('torch', '–')}."
+    )
+
+
 PARTS: dict[str, Callable[[Sequence[Findings]], list[Piece]]] = {
     "chapters": chapters,
     "scorecard": scorecard,
     "errata": errata,
     "provenance": provenance,
+    "stability": stability,
+    "sweeps": sweeps,
 }

@@ -61,9 +61,14 @@ def read_outcome(folder: Path, claims: list[Claim], archived: bool = False) -> O
         archived: whether it comes from `data/results/`; such a run may lack claims.
 
     Raises:
-        InputError: the run lacks a claim, or a number that a test asks for.
+        InputError: the run cannot be read, or lacks a claim, or a number that a test asks for.
     """
-    found, about = (files.read_json(folder / name) for name in ("claims.json", "provenance.json"))
+    try:
+        found, about = (files.read_json(folder / name) for name in ("claims.json", "provenance.json"))
+        found["preset"], found["parameters_are_preset"], [record["id"] for record in found["claims"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        mend = "restore it, from git for example" if archived else "run it again"
+        raise InputError(f"the run in {folder} cannot be read ({type(error).__name__}: {error}); {mend}") from error
     judged = records(found, claims, archived, about)
     if not archived and (missing := [claim.id for claim in claims if claim.id not in judged]):
         raise InputError(

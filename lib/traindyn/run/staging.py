@@ -38,9 +38,9 @@ def stage_book(book: list[results.Findings], runs: dict[str, Path], preset: str)
             continue
         relative, content = path.relative_to(root), path.read_bytes()
         if path.suffix == ".md":
-            text, tables = render.fill(content.decode("utf-8"), book, path.stem)
+            text, made = render.fill(content.decode("utf-8"), book, path.stem)
             content = text.encode()
-            wanted |= {relative.parent / name: table.encode() for name, table in tables.items()}
+            wanted |= {relative.parent / name: one.encode() for name, one in made.items()}
         wanted[relative] = content
     wanted[Path("book/_static/cards.css")] = templating.style().encode()
     wanted[Path("_toc.yml")] = (root / "_toc.yml").read_bytes()

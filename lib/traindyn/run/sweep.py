@@ -6,21 +6,22 @@ holds `sweep.json` (what it is), `points/` (a small table per point) and `sweep.
 
 from __future__ import annotations
 
-import time
-from collections import deque
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from traindyn import files
-from traindyn.errors import InputError, import_extra
-from traindyn.run import cluster, execute, gather, keys, tasks
+from traindyn.errors import InputError
+from traindyn.run import dispatch, execute, gather, keys, remote, tasks
+from traindyn.run.dispatch import Where
 from traindyn.run.grid import Grid
 from traindyn.run.notebook import How, shown
+from traindyn.run.remote import Around
 from traindyn.run.tasks import DONE, FAILURES, Result, Task
 
 Say = Callable[[str], None]
@@ -39,6 +40,8 @@ class Plan:
         changed: what has changed since the sweep was begun ("the library"), if anything.
         begun: whether it was begun before.
         surroundings: a key for each thing beside parameters and sizes that the runs depend on.
+        elsewhere: whether another cluster's workers execute it.
+        damaged: files of the sweep that cannot be read; they are set aside.
     """
 
     grid: Grid
@@ -49,6 +52,8 @@ class Plan:
     changed: tuple[str, ...]
     begun: bool
     surroundings: dict[str, str]
+    elsewhere: bool = False
+    damaged: tuple[Path, ...] = ()
 
     @property
     def waiting(self) -> list[Task]:
@@ -62,6 +67,7 @@ def plan(
     how: How | None = None,
     retry_failed: bool = False,
     force: bool = False,
+    around: Around | None = None,
 ) -> Plan:
     """Return what is left to do of a sweep. Nothing is created.
 
@@ -72,30 +78,32 @@ def plan(
         how: limits of a point.
         retry_failed: try points again that failed before; those whose worker was lost always are.
         force: execute every point, and let another sweep's folder be used.
+        around: what runs depend on where they will be executed, by device; as on this machine if None.
 
     Raises:
         InputError: `out` holds something else, or the device is not there.
     """
-    for module in ("distributed", "pyarrow"):
-        import_extra(module, "a sweep")
-    how = how or How()
+    how = replace(how or How(), owner=secrets.token_hex(4))
     name = f"{grid.preset}-{files.content_key({}, grid.axes, grid.fixed)[:8]}"
     own = files.project_root() / "_build" / "sweeps" / grid.chapter / name
-    folder = Path(out).expanduser().absolute() if out is not None else own
-    around: dict[str, dict[str, str]] = {}
-    found = []
+    folder = execute.place(out) if out is not None else own
+    elsewhere, around, found = around is not None, around or _around(grid), []
     for number, resolved in enumerate(grid.points):
         device = resolved.parameters.get("device", "auto")
-        around.setdefault(device, keys.surroundings(grid.chapter, device))
         run = execute.default_out(resolved)
         run = folder / "runs" / run.name if out is not None else run
         table = folder / "points" / f"{number:05d}-{run.name}.parquet"
         key = keys.run_key(resolved, how, around[device])
+        replaces = force or out is not None
         found.append(
-            Task(number, run.name, grid.values(number), resolved, run, table, key, how, force or out is not None)
+            Task(number, run.name, grid.values(number), resolved, run, table, key, how, replaces, strict=elsewhere)
         )
     before = _before(folder, grid, force)
+    execute.check_writable(folder)
     kept, failed = set(), {}
+    damaged = [task.table for task in found if task.table.is_file() and gather.read_point(task.table) is None]
+    if (folder / "sweep.json").is_file() and not before and not force:
+        damaged.append(folder / "sweep.json")
     for task in found if not force else []:
         if execute.is_current(task.out, task.key):
             kept.add(task.point)
@@ -103,11 +111,34 @@ def plan(
         row = gather.read_point(task.table) if before and not retry_failed else None
         if row and row["key"] == task.key and row["status"] not in (DONE, "lost"):
             failed[task.point] = Result(task.point, row["status"], row["message"] or "", row["seconds"] or 0.0)
-    now = {
-        name: files.content_key({}, [entry[name] for entry in around.values()]) for name in next(iter(around.values()))
-    }
+    now = _by_thing(around)
     changed = [name for name, value in now.items() if before and before.get("surroundings", {}).get(name) != value]
-    return Plan(grid, folder, found, frozenset(kept), failed, tuple(changed), bool(before), now)
+    return Plan(
+        grid, folder, found, frozenset(kept), failed, tuple(changed), bool(before), now, elsewhere, tuple(damaged)
+    )
+
+
+def devices(grid: Grid) -> list[str]:
+    """Return the devices that the points of a grid ask for."""
+    return list(dict.fromkeys(point.parameters.get("device", "auto") for point in grid.points))
+
+
+def _around(grid: Grid) -> Around:
+    """Return what the points depend on beside parameters and sizes, for each device that they ask for."""
+    return {device: keys.surroundings(grid.chapter, device) for device in devices(grid)}
+
+
+def _by_thing(around: Around) -> dict[str, str]:
+    names = next(iter(around.values()))
+    return {name: files.content_key({}, [entry[name] for entry in around.values()]) for name in names}
+
+
+def changed_meanwhile(plan: Plan) -> str:
+    """Return what has changed since a plan was made, as it is listed ("the library"); empty if nothing has."""
+    if plan.elsewhere:
+        return ""
+    now = _by_thing(_around(plan.grid))
+    return _listed([name for name, value in now.items() if plan.surroundings[name] != value])
 
 
 def _before(folder: Path, grid: Grid, force: bool) -> dict[str, Any]:
@@ -121,8 +152,8 @@ def _before(folder: Path, grid: Grid, force: bool) -> dict[str, Any]:
         return {}
     try:
         found = files.read_json(path)
-    except ValueError:
-        found = {}
+    except ValueError:  # set aside when the sweep runs
+        return {}
     now = _described(grid)
     different = [key for key, value in now.items() if found.get(key) != value]
     if different and not force:
@@ -139,101 +170,74 @@ def _described(grid: Grid) -> dict[str, Any]:
 
 
 def run(
-    plan: Plan, workers: int, say: Say, bar: bool = False, fail_fast: bool = False
-) -> tuple[dict[int, Result], bool]:
+    plan: Plan, where: Where, say: Say, bar: bool = False, fail_fast: bool = False
+) -> tuple[dict[int, Result], str]:
     """Execute what is left of a sweep and gather its table.
 
     Args:
         plan: from `plan`.
-        workers: processes that execute one point each.
+        where: the workers.
         say: called with lines for the user.
         bar: show a progress bar.
         fail_fast: stop at the first failure.
 
     Returns:
-        How every point ended that was reached, and whether the sweep was interrupted.
+        How every point ended that was reached, and why not all were: "interrupted", "the scheduler is gone", or "".
+
+    Raises:
+        InputError: another process sweeps into the same folder, or a worker does not see it.
     """
     results = {point: Result(point, DONE) for point in plan.kept} | dict(plan.failed)
     waiting = plan.waiting
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    interrupted = False
-    with files.locked(plan.folder / ".sweep.lock", f"sweeping into {shown(plan.folder)}"):
+    execute.make_folder(plan.folder)
+    with (
+        files.locked(plan.folder / ".sweep.lock", f"sweeping into {shown(plan.folder)}"),
+        dispatch.noted_interrupts() as interrupted,
+        _shared(plan, where),
+    ):
+        for path in plan.damaged:
+            files.set_aside(path)
         about = {**_described(plan.grid), "surroundings": plan.surroundings, "points": len(plan.tasks)}
         files.write_json(plan.folder / "sweep.json", about)
         for task in plan.tasks:
             if task.point in plan.kept and (gather.read_point(task.table) or {}).get("key") != task.key:
                 tasks.record(task, results[task.point])
         progress = tqdm(total=len(waiting), unit="run", disable=not bar, dynamic_ncols=True, desc=plan.grid.chapter)
-        try:
-            with progress, closing(_executed(waiting, workers, fail_fast)) as arriving:
-                for result in arriving:
-                    results[result.point] = result
-                    failures = sum(one.status != DONE for one in results.values())
-                    progress.update()
-                    progress.set_postfix_str(f"{failures} failed" if failures else "", refresh=False)
-                    if not bar or result.status != DONE:
-                        said = "done" if result.status == DONE else f"{FAILURES[result.status]}: {result.message}"
-                        line = f"{plan.grid.label(result.point)}: {said} ({result.seconds:.1f} s)"
-                        (progress.write if bar else say)(f"[{len(results)}/{len(plan.tasks)}] {line}")
-        except (KeyboardInterrupt, SystemExit):
-            interrupted = True
+        arriving = dispatch.executed(waiting, where, fail_fast, interrupted)
+        with progress, closing(arriving), _told_gone() as gone:
+            for result in arriving:
+                results[result.point] = result
+                failures = sum(one.status != DONE for one in results.values())
+                progress.update()
+                progress.set_postfix_str(f"{failures} failed" if failures else "", refresh=False)
+                if not bar or result.status != DONE:
+                    said = "done" if result.status == DONE else f"{FAILURES[result.status]}: {result.message}"
+                    line = f"{plan.grid.label(result.point)}: {said} ({result.seconds:.1f} s)"
+                    (progress.write if bar else say)(f"[{len(results)}/{len(plan.tasks)}] {line}")
+        for task in waiting:  # finished, but its worker was stopped before it could say so
+            if task.point not in results and execute.is_current(task.out, task.key):
+                results[task.point] = Result(task.point, DONE)
+                tasks.record(task, results[task.point])
         values = plan.grid.values(0)
         gather.gather([task.table for task in plan.tasks], plan.folder / "sweep.parquet", values)
-    return results, interrupted
+    return results, "interrupted" if interrupted.is_set() else gone[0] if gone else ""
 
 
-def _executed(waiting: Sequence[Task], workers: int, fail_fast: bool) -> Iterator[Result]:
-    """Give results as they arrive; no more points are handed out than there are workers."""
-    if not waiting:
-        return
-    distributed = import_extra("distributed", "a sweep")
-    left = deque(waiting)
-    with cluster.local(min(workers, len(waiting))) as client:
-        running: dict[Any, Task] = {}
-        arriving = distributed.as_completed()
-
-        def hand_out() -> None:
-            task = left.popleft()
-            future = client.submit(tasks.perform, task, key=f"point-{task.point}", pure=False)
-            running[future] = task
-            arriving.add(future)
-
-        try:
-            for _ in range(min(workers, len(left))):
-                hand_out()
-            for future in arriving:
-                result = _result(future, running.pop(future))
-                future.release()
-                if left and not (fail_fast and result.status != DONE):
-                    hand_out()
-                yield result
-                if fail_fast and result.status != DONE:
-                    break
-        finally:
-            if running:
-                _stop(client, list(running))
+@contextmanager
+def _told_gone() -> Iterator[list[str]]:
+    """Give a list that has a line afterwards if the scheduler was gone in the middle."""
+    told: list[str] = []
+    try:
+        yield told
+    except dispatch.SchedulerGone:
+        told.append("the scheduler is gone")
 
 
-def _result(future: Any, task: Task) -> Result:
-    """Return how a point ended; what its worker could not write any more is written here."""
-    if future.status == "finished":
-        return future.result()
-    error = future.exception()
-    lost = type(error).__name__ in ("KilledWorker", "CommClosedError", "CancelledError", "FutureCancelledError")
-    status = "lost" if lost else "error"
-    said = "its worker was killed (out of memory, perhaps)" if lost else f"{type(error).__name__}: {error}"
-    result = Result(task.point, status, said)
-    tasks.record(task, result)
-    return result
-
-
-def _stop(client: Any, futures: list[Any]) -> None:
-    """End the kernels that still run and wait for their workers to clear up behind them."""
-    with suppress(Exception):
-        client.run(tasks.stop, wait=True)
-        end = time.monotonic() + 15
-        while time.monotonic() < end and any(not future.done() for future in futures):
-            time.sleep(0.1)
+def _shared(plan: Plan, where: Where) -> AbstractContextManager[None]:
+    """Make sure that other machines see what is written here."""
+    if where.cluster is None or not plan.waiting:
+        return nullcontext()
+    return remote.seen_by_all(where.cluster, plan.folder, [task.out.parent for task in plan.waiting])
 
 
 def summary(plan: Plan, results: dict[int, Result]) -> list[str]:
@@ -259,6 +263,8 @@ def opening(plan: Plan) -> list[str]:
         lines.append(f"  since this sweep was begun {_listed(plan.changed)} changed: what is out of date is run again")
     elif plan.begun:
         lines.append("  the sweep goes on where it was left")
+    for path in plan.damaged:
+        lines.append(f"  {shown(path)} cannot be read: set aside as {path.name}.corrupt, made anew")
     if done:
         lines.append(f"  {done} finished before")
     if failed:

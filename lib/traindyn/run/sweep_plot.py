@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from traindyn import files
 from traindyn.errors import InputError, choose, import_extra
+from traindyn.report.claims import load_ledger
+from traindyn.report.language import parse
+from traindyn.run import sweep_archive
 
 
 def draw(folder: Path, axes: Sequence[str], wanted: Sequence[str] = ()) -> list[Path]:
@@ -19,7 +23,8 @@ def draw(folder: Path, axes: Sequence[str], wanted: Sequence[str] = ()) -> list[
     Args:
         folder: of the sweep, with its `sweep.parquet`.
         axes: what was swept, in order.
-        wanted: claims (with or without the chapter's name) or quantities; everything that has numbers if empty.
+        wanted: claims (with or without the chapter's name), quantities, or both: these quantities of these claims;
+            everything that has numbers if empty.
 
     Returns:
         The figures, `figures/<claim>-<quantity>.svg` in the folder.
@@ -34,21 +39,41 @@ def draw(folder: Path, axes: Sequence[str], wanted: Sequence[str] = ()) -> list[
     frame = pandas.read_parquet(folder / "sweep.parquet", filters=[("row", "==", "evidence")])
     if frame.empty:
         raise InputError("--plot: no run of this sweep has finished with numbers")
-    known = {name.partition(".")[2] for name in frame.claim.unique()} | set(frame.claim) | set(frame.quantity)
-    for name in wanted:
-        choose("claim or quantity", name, sorted(known))
     paths = []
-    for (claim, quantity), rows in frame.groupby(["claim", "quantity"], sort=False):
-        short = claim.partition(".")[2]
-        if wanted and not {claim, short, quantity} & set(wanted):
-            continue
-        rows = rows[rows.number.notna() & (rows.number.abs() != float("inf"))]
-        if len(rows):
-            paths.append(_figure(folder / "figures" / f"{short}-{quantity}.svg", rows, claim, quantity, swept))
+    for claim, quantity, figure in figures(sweep_archive.chosen(frame, wanted), swept):
+        paths.append(folder / "figures" / f"{claim.partition('.')[2]}-{quantity}.svg")
+        files.write_text(paths[-1], figure)
     return paths
 
 
-def _figure(path: Path, rows: Any, claim: str, quantity: str, swept: Sequence[str]) -> Path:
+def check_names(chapter: str, wanted: Sequence[str]) -> None:
+    """Raise before a sweep runs if its ledger knows no claim or quantity of some name.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    known: set[str] = set()
+    for claim in load_ledger(chapter):
+        known |= {claim.id, claim.id.partition(".")[2]}
+        known |= {name for part in claim.parts for name in parse(part.test).names}
+    for name in wanted:
+        choose("claim or quantity", name, sorted(known))
+
+
+def figures(frame: Any, swept: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Give (claim, quantity, SVG) for every quantity with numbers.
+
+    Args:
+        frame: rows of evidence with columns `p.NAME`, claim, quantity, case, seed, number.
+        swept: what was swept but the seed, in order.
+    """
+    for (claim, quantity), rows in frame.groupby(["claim", "quantity"], sort=False):
+        rows = rows[rows.number.notna() & (rows.number.abs() != float("inf"))]
+        if len(rows):
+            yield claim, quantity, _figure(rows, claim, quantity, swept)
+
+
+def _figure(rows: Any, claim: str, quantity: str, swept: Sequence[str]) -> str:
     import matplotlib
 
     matplotlib.use("Agg", force=False)
@@ -81,10 +106,11 @@ def _figure(path: Path, rows: Any, claim: str, quantity: str, swept: Sequence[st
         grid.set(xscale="log")
     grid.set_axis_labels(swept[0], quantity)
     grid.figure.suptitle(f"{claim}: mean and 95 % band over {rows.seed.nunique() or 1} seeds", y=1.03, fontsize=9)
-    with files.atomic_path(path) as part:
-        grid.savefig(part, format="svg", metadata={"Date": None})
+    target = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "traindyn"}):  # the same figure is the same text
+        grid.savefig(target, format="svg", metadata={"Date": None})
     plt.close(grid.figure)
-    return path
+    return target.getvalue()
 
 
 def _labels(rows: Any, names: Sequence[str]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ FAILURES = {
     "memory": "out of its memory",
     "time": "out of its time",
     "lost": "lost worker",
+    "disk": "disk full",
     "error": "error of the executor",
     "stopped": "stopped",
 }
@@ -42,6 +44,7 @@ class Task:
         key: the run's content key.
         how: limits of time and memory.
         force: replace another run in `out`.
+        strict: refuse where the worker's code or data are not those that the key was made of.
     """
 
     point: int
@@ -53,6 +56,7 @@ class Task:
     key: str
     how: How = PLAINLY
     force: bool = False
+    strict: bool = False
 
     @property
     def log(self) -> Path:
@@ -75,25 +79,44 @@ def perform(task: Task) -> Result:
     """Execute a point in a kernel below this process and write its table; no failure of the point is raised."""
     import psutil
 
-    from traindyn.run import execute, watching
+    from traindyn.run import execute, remote, watching
     from traindyn.run.notebook import RunFailed
 
     start, status, message = time.perf_counter(), DONE, ""
     try:
-        execute.execute(task.resolved, task.out, force=task.force, how=task.how)
+        how = task.how
+        if task.strict:
+            _check_worker(task)
+            how = replace(how, memory=how.memory or remote.own_share())
+        execute.execute(task.resolved, task.out, force=task.force, how=how)
     except InputError as error:
         status, message = "parameter", str(error)
     except RunFailed as error:
         status, message = error.kind, str(error)
     except Exception as error:
-        status, message = "error", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    if watching.STOP.is_set() and status != DONE:
+        status = "disk" if full(error) else "error"
+        message = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    if task.how.owner in watching.STOPPED and status != DONE:
         status = "stopped"
     memory = psutil.Process().memory_info().rss / 2**20
     result = Result(task.point, status, message, time.perf_counter() - start, memory)
     if status != "stopped":
         record(task, result)
     return result
+
+
+def full(error: BaseException) -> bool:
+    """Return whether an error says that a disk, or one's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+
+
+def _check_worker(task: Task) -> None:
+    """Raise on a worker that came later, and differs from those that were compared at the start."""
+    from traindyn.run import keys, remote
+
+    remote.clean()
+    if keys.run_key(task.resolved, task.how) != task.key:
+        raise RuntimeError("this worker has other code, versions or data than the sweep began with")
 
 
 def record(task: Task, result: Result) -> None:
@@ -116,8 +139,8 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def stop() -> None:
-    """Ask this worker to end the kernel that it runs."""
+def stop(sweep: str) -> None:
+    """Ask this worker to end the kernel that it runs for a sweep."""
     from traindyn.run import watching
 
-    watching.STOP.set()
+    watching.STOPPED.add(sweep)

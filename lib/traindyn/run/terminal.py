@@ -14,6 +14,7 @@ from traindyn.errors import InputError
 from traindyn.report import cards, words
 from traindyn.report.claims import load_ledger
 from traindyn.run import blocks, results
+from traindyn.run.cli_sweep import in_a_line, say
 from traindyn.run.notebook import shown
 
 COLORS = {"holds": "green", "holds with correction": "yellow", "fails": "red"}
@@ -42,7 +43,7 @@ def report(folders: Sequence[str | Path], console: Console | None = None) -> int
         try:
             table, last = scorecard(run)
         except InputError as error:
-            console.print(f"{shown(run)}: {error}", style="red", markup=False)
+            say(f"traindyn: {shown(run)}: {in_a_line(error)}")
             status = 1
             continue
         console.print(table)

@@ -10,7 +10,7 @@ import psutil
 
 from traindyn.errors import InputError
 
-STOP = threading.Event()  # set where a whole process is asked to end what it runs
+STOPPED: set[str] = set()  # sweeps that asked this process to end what it runs for them
 _EVERY = 0.2
 
 
@@ -22,18 +22,19 @@ class Watch:
     Args:
         seconds: the longest time from the start of the block; no limit if None.
         memory: the most bytes of resident memory that the kernel and its children take together; no limit if None.
+        owner: the sweep whose request to stop it heeds; none if empty.
 
     Attributes:
         ended: why the kernel was ended: "time", "memory", "stopped", or empty.
         peak: the most bytes seen.
     """
 
-    def __init__(self, seconds: float | None = None, memory: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, memory: float | None = None, owner: str = "") -> None:
         if seconds is not None and not seconds > 0:
             raise InputError(f"a time limit of {seconds:g} s; expected a number above 0")
         if memory is not None and not memory > 0:
             raise InputError(f"a memory limit of {memory:g} bytes; expected a number above 0")
-        self.seconds, self.memory = seconds, memory
+        self.seconds, self.memory, self.owner = seconds, memory, owner
         self.ended, self.peak = "", 0
         self._kernel: psutil.Process | None = None
         self._done = threading.Event()
@@ -68,7 +69,7 @@ class Watch:
             if self._kernel is None:
                 continue
             self.peak = max(self.peak, _memory(self._kernel))
-            if STOP.is_set():
+            if self.owner in STOPPED:
                 self.ended = "stopped"
             elif self.memory is not None and self.peak > self.memory:
                 self.ended = "memory"

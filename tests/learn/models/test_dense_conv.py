@@ -158,3 +158,22 @@ def test_train_freezes_the_other_layer():
 def test_mistakes_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_resnet18_of_the_image_libraries():
+    """The released form: its shapes, its layers' initial laws, and, layer by layer, torch's own arithmetic."""
+    model = ResNet18((3, 32, 32), 3, stem="7x7", init="he_out", output_init="torch", generator=seeded(1))
+    first = model.features[0]
+    assert first.weight.shape == (64, 3, 7, 7) and first.stride == 2
+    laws = [(first, 64 * 49), (model.features[3].first, 64 * 9), (model.features[-1].second, 512 * 9)]
+    for layer, fan_out in laws:
+        reference = torch.empty(layer.weight.shape)
+        assert torch.nn.init._calculate_fan_in_and_fan_out(reference)[1] == fan_out
+        assert layer.weight.var().item() == pytest.approx(2 / fan_out, rel=0.05)
+    assert model.readout.weight.abs().max() <= 512**-0.5
+    x = torch.randn(2, 3, 32, 32, generator=seeded(2))
+    start = F.max_pool2d(F.relu(F.conv2d(x, first.weight, stride=2, padding=3)), 3, stride=2, padding=1)
+    assert start.shape == (2, 64, 8, 8) and torch.allclose(model.features[:3](x), start)
+    assert model.features(x).shape == (2, 512, 1, 1) and model(x).shape == (2, 3)
+    with pytest.raises(InputError, match="stem"):
+        ResNet18((3, 32, 32), 3, stem="5x5")

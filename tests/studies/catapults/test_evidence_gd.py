@@ -61,8 +61,9 @@ def test_the_scan_is_read_seed_by_seed():
         for setting, rate in zip(settings, rates, strict=True)
     ]
     scan = pd.DataFrame(rows, columns=["seed", "depth", "hidden bias", "output bias", "input factor", "critical"])
-    found = evidence_gd.rank2(UP, UP, scan, 1.9)[2]
-    assert found["nearest"].tolist() == [1.7, 2.0] and found["bare"].tolist() == [9.0, 9.5]
+    own, bare, start, start_bare = evidence_gd.rank2(UP.assign(start=1.6), GONE, scan)
+    assert own.loc[1, "peak"] == 3.0 and bare.loc[2, "peak_bare"] == INF and start.loc[1, "start"] == 1.6
+    assert start_bare["start_bare"].tolist() == [9.0, 9.5]
     means = gd.closest(scan, 1.9, 2)
     assert means["mean"].tolist() == pytest.approx([2.15, 1.35])  # 0.25 and 0.55 away
     assert means[["min", "max"]].to_numpy().tolist() == [[2.0, 2.3], [1.0, 1.7]]
@@ -101,6 +102,9 @@ def test_the_drift_at_the_largest_width_of_each_depth():
     every, widest = evidence_gd.subcritical(drift)
     assert every["rises"].to_dict() == {(1, 2, 64): 1, (1, 2, 256): 0, (1, 5, 128): 2}
     assert widest["drift_widest"].to_dict() == {(1, 2): 0.1, (1, 5): 0.2}
+    assert widest["rises_widest"].to_dict() == {(1, 2): 0, (1, 5): 2}
+    assert widest.loc[(1, 2), "slope"] == pytest.approx(np.log(1 / 3) / np.log(4))
+    assert math.isnan(widest.loc[(1, 5), "slope"])  # one width has no slope
 
 
 def test_claim_one_names_spaces_and_tells_tasks_apart():
@@ -124,7 +128,8 @@ def test_phases_of_a_run_that_finishes_and_of_one_that_diverges():
 
 def test_the_raise_is_compared_with_the_run_without_it():
     raised, kept = run([1.0, 3.0, 1.0, 5.0, 1.0, 9.0]), run([1.0, 3.0, 1.0, 2.0, 1.0, 9.0])
-    assert evidence_gd.raised(raised, kept, 2, 4)["raised"].tolist() == [2.5]  # 5 against 2 in steps 2 to 4
+    found = evidence_gd.raised(raised, kept.assign(norm=[4.0] + 4 * [3.0] + [2.0]), 2, 4)
+    assert found["raised"].tolist() == [2.5] and found["kept"].tolist() == [0.5]  # 5 against 2 in steps 2 to 4
     early = evidence_gd.raised(raised.iloc[:2], kept, 2, 4)  # diverged before
     assert early["raised"].isna().tolist() == [True]
 

@@ -95,9 +95,11 @@ def test_gaps_between_the_two_thresholds():
 
 def test_spikes_in_the_fast_half_of_a_cycle():
     waves = run([1.0, 2.0, 1.0, 2.0, 1.0], rate=[0.5, 1.0, 1.5, 1.0, 0.5])  # spikes at rates 0.5 and 1.5, mean 1
-    assert evidence_sgd.cyclic(waves, READ).loc[0, "rising"] == 0.5
+    found = evidence_sgd.cyclic(waves, READ).loc[0]
+    assert found["high"] == 0.5 and found["rising"] == 0.5 and found["halves"] == 1.0
     waves = run([1.0, 0.5, 0.4, 2.0, 1.0], rate=[0.5, 1.0, 1.5, 1.0, 0.5])
-    assert evidence_sgd.cyclic(waves, READ).loc[0, ["rising", "spikes"]].tolist() == [1.0, 1.0]
+    found = evidence_sgd.cyclic(waves, READ).loc[0]
+    assert found[["high", "rising", "halves", "spikes"]].tolist() == [1.0, 0.0, 0.0, 1.0]  # on the way down
 
 
 def steep(loss, over, star, residual=1.0, place=0.5):

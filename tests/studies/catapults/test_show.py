@@ -13,7 +13,10 @@ class Page:
     """What of a chapter the drawings use; keeps the figures it is given."""
 
     def __init__(self, older=None, size=None):
-        self.older, self.size, self.shown = older or {}, size, {}
+        self.older, self.size, self.shown, self.glued = older or {}, size, {}, {}
+
+    def glue(self, name, value):
+        self.glued[name] = value
 
     def figure(self, name, fig, *, caption, alt, data=None):
         self.shown[name] = SimpleNamespace(axes=len(fig.axes), caption=caption, alt=alt, data=data)
@@ -46,6 +49,45 @@ def test_a_run_alone_and_with_the_archived_one(size, run):
     assert page.shown["sgd"].axes == 6 and "Below, the archived run:" in page.shown["sgd"].caption
 
 
+def test_a_run_that_was_left_out_leaves_the_archived_one_alone(size, run, follow):
+    none, page = follow(tasks.variant(size, batch=4), 0.5, seeds=[]), Page()
+    show.run(page, "sgd", none, size, "Figure 1.")
+    show.nets(page, "nets", {"A": none}, {"A": size}, "One.", 1)
+    assert not page.shown
+    older = figures.kept(run, 5)
+    page = Page({"sgd": older, "nets": older.assign(network="A")}, tasks.variant(size, batch=4))
+    show.run(page, "sgd", none, size, "Figure 1.")
+    show.nets(page, "nets", {"A": none}, {"A": size}, "One.", 5)
+    assert page.shown["sgd"].axes == page.shown["nets"].axes == 3
+    assert "The archived run:" in page.shown["sgd"].caption and "this run" not in page.shown["sgd"].caption
+    show.run(page, "again", run, size, "Figure 1.", older=False)
+    assert page.shown["again"].axes == 3
+
+
+def test_a_run_that_goes_up_does_not_flatten_the_others():
+    loss = {1: [1.0, 2.0, 0.1], 2: [1.0, 50.0, 9e4]}
+    frame = pd.concat(
+        pd.DataFrame({"seed": seed, "step": range(3), "loss": values, "norm": [4.0, 2.0, 1.0], "ratio": 1.5})
+        for seed, values in loss.items()
+    ).assign(lead_5=0.1, rest_5=0.2)
+    fig = figures.rows({"": frame}, 5)
+    assert fig.axes[0].get_ylim()[1] == pytest.approx(4.0)
+    plt.close(fig)
+    fig = figures.rows({"": frame[frame["seed"] == 2]}, 5)  # nothing else to see
+    assert fig.axes[0].get_ylim()[1] > 9e4
+    plt.close(fig)
+
+
+def test_the_opening_figure_is_the_archived_run_where_there_is_one(size, run):
+    own = tasks.variant(size, batch=4, times=[0], ratios=[0.5])
+    for older, seeds in ((None, [3, 4]), (figures.kept(run[run["seed"] == 4], 10), [4])):
+        page = Page({"extended": older} if older is not None else {}, own)
+        show.staircase(page, run, own)
+        assert sorted(page.shown["staircase"].data["seed"].unique()) == seeds
+        assert page.glued["stairs_ratio"] == pytest.approx(0.5)
+        assert 1 < page.glued["stairs_edge_least"] <= page.glued["stairs_edge_most"] < 4  # half the critical rate
+
+
 def test_a_run_that_diverges_is_drawn_until_then_and_named(size, follow):
     gone = follow(tasks.variant(size, steps=40), 40.0)
     assert figures.kept(gone, 5)["loss"].max() <= tasks.DIVERGED < gone["loss"].max()
@@ -71,6 +113,9 @@ def test_curves_by_hand_and_by_width(size):
     page = Page()
     hand = pd.DataFrame({"step": [0, 1, 2], "loss": [1.0, 3.0, 0.1], "norm": [4.0, 5.0, 1.0], "critical_norm": 2.0})
     show.by_hand(page, hand, size)
+    two = pd.DataFrame({"ratio": [0.7, 0.7, 2.1, 2.1], "step": [0, 1] * 2, "loss": [1.0, 0.5, 1.0, float("nan")]})
+    show.two_numbers(page, two.assign(norm=1.0, eta=0.7))
+    assert page.shown["two-numbers"].axes == 2
     widths = pd.DataFrame({"depth": [2, 2, 3, 3], "width": [64, 256] * 2, "seed": 1, "gap": 0.1, "drift": 0.2})
     show.critical(page, widths, size)
     show.drift(page, widths, size)

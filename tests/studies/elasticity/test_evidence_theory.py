@@ -18,9 +18,9 @@ def test_figure_10_counts_steps_up():
 
 def test_longest_interval():
     t = np.array([0.0, 2.0, 4.0, 6.0, 8.0])
-    assert evidence.longest_interval(t, np.array([True, True, False, True, False])) == 2
-    assert evidence.longest_interval(t, np.array([True, False, True, False, True])) == 0
-    assert evidence.longest_interval(t, np.array([False, True, True, True, True])) == 6
+    assert evidence.longest_interval(t, np.array([True, True, False, True, False])) == (t[0], t[1])
+    assert evidence.longest_interval(t, np.array([True, False, True, False, True])) == (t[0], t[0])
+    assert evidence.longest_interval(t, np.array([False, True, True, True, True])) == (t[1], t[4])
 
 
 def test_figure_11_on_two_panels():
@@ -38,12 +38,20 @@ def test_figure_11_on_two_panels():
 def test_figure_11_of_the_paper_overshoots_and_dips():
     read = evidence.figure11(example.over_time(3000), t_star=500, late_from=1000)
     assert (read["window"] > 0).all() and read["steps_down"].to_dict()["b"] > 0 == read["steps_down"]["a"]
+    # panel a has its low times in two pieces: the first few steps, and [295, 499]
+    assert read.loc["a", ["window_from", "window_to", "low_parts"]].tolist() == [295, 499, 2]
+    assert read.loc["b", "start"] == read.loc["b", "top"] and read.loc["a", "top"] > read.loc["a", "end"]
     assert evidence.common_window(0.001) == {"common_points": 0}
 
 
 def test_the_counterexample_falls_to_nine_tenths():
     found = evidence.counterexample(0.001)
     assert found["steps_up"] == 0 and found["at_3000"] == pytest.approx(0.9, abs=1e-5) and found["at_200"] > 0.92
+
+
+def test_pairs_that_no_statement_about_all_pairs_serves():
+    found = evidence.special_pairs(0.001)
+    assert found["orthogonal_most"] == 0 and found["proportional_spread"] < 1e-12
 
 
 def test_figure_12_reads_gap_and_correlation():

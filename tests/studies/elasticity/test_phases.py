@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from traindyn.errors import InputError
 from traindyn.studies.elasticity import phases, regression
 
 
@@ -95,10 +97,10 @@ def test_laws_and_their_rise_are_told_apart():
 def test_the_tables_behind_figures_4_and_5():
     rising = 0.5 + TIMES / 100
     run = recorded(rising, rising / 2, 10.0 - TIMES / 10, np.ones((len(TIMES), 2)))
-    pairs = phases.phase_frame({"torch": run})
-    assert set(pairs["pair"]) == {"near", "far"} and len(pairs) == 2 * 2 * len(TIMES)
-    risks = phases.risk_frame({"torch": run}).set_index(["curve", "seed", "t"])["value"]
-    assert risks["mean of near and far", 7, 0] == pytest.approx(0.375) and risks["empirical", 7, 0] == 5
+    frame = phases.risk_frame({"torch": run})
+    assert set(frame["quantity"]) == {"local elasticity", "risk"} and len(frame) == 4 * 2 * len(TIMES)
+    drawn = frame.set_index(["curve", "seed", "t"])["value"]
+    assert drawn["near pair", 7, 0] == pytest.approx(0.5) and drawn["empirical risk", 7, 0] == 5
 
 
 def test_figure_3_reads_trend_and_literal_clause():
@@ -115,6 +117,16 @@ def test_figure_3_reads_trend_and_literal_clause():
     assert regression.distance_trend(upward, [3], size).loc[(3, 3), "unbeaten"] > 0
     frame = regression.cloud_frame(run, [3], size)
     assert frame["points"].value_counts().to_dict() == {"normal": 40, "ray": 30}
+
+
+def test_a_network_that_is_the_1_norm():
+    model = regression.one_norm(3, 6, 4)
+    X = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, -4.0], [3.0, 1.0, -4.0]], dtype=torch.float64)
+    assert torch.equal(model(X), torch.tensor([3.5, 4.0, 8.0], dtype=torch.float64))
+    size = SimpleNamespace(in_dim=50, width=90, depth=5)
+    assert regression.representation_error(size)["representation_error"] < 1e-12
+    with pytest.raises(InputError, match="width"):
+        regression.one_norm(50, 51, 5)
 
 
 def test_targets_of_the_regression():

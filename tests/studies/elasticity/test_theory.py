@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from traindyn.studies.elasticity import closed_form_flows as closed
 from traindyn.studies.elasticity import example, linearised
 from traindyn.studies.elasticity import homogeneous as flows
 from traindyn.studies.elasticity import penalised as features
+from traindyn.studies.elasticity import released_features as released
 from traindyn.studies.elasticity import relu_gate as gate
 
 SEEDS = [0, 1]
@@ -45,7 +47,29 @@ def test_curves_start_from_the_same_weights_in_every_variant():
     assert set(runs["iteration"]) == {0, 100, 200, 300, 400}
     thinned = features.thin(runs, 3)
     assert (thinned.groupby("variant")["relative"].last() == 1).all()
-    assert "Figure 6" in features.caption(6, size) and "p=6" in features.caption(6, size)
+    assert "p=6" in features.caption([size, size])
+    drawn = features.thinned({6: runs})
+    assert set(drawn["variant"]) == set(features.VARIANTS) - {"printed_signs"} and drawn["loss_left"].max() <= 1
+
+
+def test_choices_of_the_released_code():
+    size = SimpleNamespace(p=6, dim=5, per_class=40, draws=3, iterations=400, every=100)
+    found, plain = released.curves([3], size), features.curves([3], size)
+    chosen = found[found["choice"] == "as printed"]["s_rel"].to_numpy()
+    assert chosen == pytest.approx(plain[plain["variant"] == "printed"]["s_rel"].to_numpy())
+    h = released.features_of(3, 6, 5, 40, 2**0.5)
+    assert torch.equal(h, features.random_features(3, 6, 5, 40))
+    out, other = torch.randn(2, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pair = h[0, :1], h[1, :1]
+    inner, own, mu = float(pair[0] @ pair[1].T), float(pair[0].square().sum()), 3.0
+    bottom = math.hypot(own - (mu + own) * out[0, 0], (mu + own) * out[0, 1])
+    for divided, weight in ((False, inner), (True, inner / 80)):
+        pull = mu * other[0] + weight * out[0]
+        wanted = math.hypot(inner - pull[0], pull[1]) / bottom
+        assert released.ratio(out, other, *pair, mu, 80, divided).item() == pytest.approx(wanted)
+    told = released.summary(found)
+    assert list(told.index) == list(released.CHOICES) and told.loc["as printed", "lowest / end"] <= 1
+    assert len(released.thinned(found)) <= len(found)
 
 
 def phase_of(s, loss, variant="printed"):
@@ -72,6 +96,7 @@ def test_loss_link_puts_the_figures_side_by_side():
     link = features.loss_link({6: read, 7: read})
     assert link.index.names == ["seed", "figure"] and link.index.tolist() == [(0, 6), (0, 7)]
     assert link.loc[(0, 7), "linked_small"] == read.loc[(0, "small_start"), "linked"]
+    assert link.loc[(0, 6), "t99"] == read.loc[(0, "printed"), "t99"]
     assert link.loc[(0, 6), "linked_log"] == read.loc[(0, "printed"), "linked_log"]
 
 
@@ -127,11 +152,24 @@ def test_the_example_has_the_printed_moments():
     assert flows.starts_outside() == 0
 
 
+def S_of(case, time):
+    """S of instances of Theorem 5.3 at one time."""
+    return closed.s_rel_symmetric(case, torch.tensor([time], dtype=torch.float64))[..., 0]
+
+
 def test_the_symmetric_case_and_its_lemma():
     case = flows.symmetric_check(SEEDS, 300)
     assert (case[["violations_mended", "same_mended", "unsound"]] == 0).all(axis=None)
     assert case[["violations_printed", "step_fails_for_negative_k1"]].to_numpy().min() > 0.05
     assert case["s_falls"].min() > 0.1
+    # the sign of the slowest exponential, against S itself where the next one has died out
+    instances = flows.symmetric_cases(SEEDS, 300)
+    slow = instances.a.amin(-1)
+    apart = (instances.a.amax(-1) - slow) > 1
+    late = torch.stack([S_of(instances, t) for t in (2.0, 6.0)])
+    for seed in range(len(SEEDS)):
+        share = (late[0, seed] > late[1, seed])[apart[seed]].double().mean().item()
+        assert share == pytest.approx(case["s_falls_late"].iloc[seed], abs=0.15)
     gap, front = flows.factorised_gap(SEEDS, 200), flows.prefactor_gap(SEEDS, 200)
     assert gap["error_mended"].max() < 1e-10 and gap["error_printed"].min() > 0.01
     assert front["front_mended"].max() < 1e-10 and front["front_printed"].min() > 0.01
@@ -165,12 +203,13 @@ def test_rays_and_pairs_of_the_example():
     assert (shares["rays_unbeaten"] >= shares["interior_maximum"] - 1e-12).all()
     pairs = example.random_pairs(SEEDS, 300)
     assert pairs["share_predicted"].min() > 0.98 and pairs["share_falling"].min() > 0.4
-    assert pairs["without_window"].min() > 0
+    assert pairs["without_window"].min() > 0 and pairs["bounded"].between(0.9, 0.98).all()
 
 
 def test_proximity_is_bounded_by_its_factor_only():
     found = example.proximity_check(SEEDS, 200)
-    assert (found["exceeding"] == 0).all() and found["variation"].max() < 9 / 4
+    assert (found["exceeding"] == 0).all() and (found["outgrowing"] == 0).all()
+    assert found["variation"].max() < 9 / 4
     assert found["uniform_slope"].tolist() == pytest.approx([-1, -1])
     assert found["slope"].tolist() == pytest.approx([1, 1], abs=0.05)
     assert found["self_proximity"].min() > 0 and found["triangle"].min() > 0 and found["ratio_99"].min() > 1

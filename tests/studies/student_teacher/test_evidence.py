@@ -11,7 +11,7 @@ from traindyn.studies.student_teacher import evidence, tables, tasks
 EPOCHS = [0, 1, 2, 5, 20, 100, 200]
 
 
-def recorded(best, rho=None, pick=None, norm=None, epochs=None, loss=None, p=1.0):
+def recorded(best, rho=None, pick=None, norm=None, epochs=None, loss=None, p=1.0, lead=None):
     """Return what looks like a trained experiment of seeds 10, 11, ..."""
     best = np.asarray(best, dtype=float)
     seeds, times = best.shape[:2]
@@ -20,6 +20,7 @@ def recorded(best, rho=None, pick=None, norm=None, epochs=None, loss=None, p=1.0
         seeds=[10 + i for i in range(seeds)], p=p, factor=1,
         epochs=np.arange(times) if epochs is None else np.asarray(epochs), best=best, rho=rho,
         pick=np.zeros(rho.shape, dtype=int) if pick is None else np.asarray(pick),
+        lead=rho if lead is None else np.asarray(lead, dtype=float),
         norm=np.ones(rho.shape) if norm is None else np.asarray(norm, dtype=float), balance=np.ones(rho.shape),
         loss=np.ones((seeds, times)) if loss is None else np.asarray(loss, dtype=float), power=np.ones(seeds),
     )  # fmt: skip
@@ -40,7 +41,7 @@ def test_cover_times_and_their_order():
     assert evidence.cover_time(run, 0.95).tolist() == [[1, 2, math.inf], [1, 3, math.inf]]
     assert evidence.cover_time(run, 0.95, 2).tolist() == [[1, 2, math.inf], [1, math.inf, math.inf]]
     assert evidence.order(run, 0.95)[0] == pytest.approx(1)
-    assert evidence.order(recorded(np.zeros((1, 4, 3))), 0.95)[0] == 0
+    assert math.isnan(evidence.order(recorded(np.zeros((1, 4, 3))), 0.95)[0])
 
 
 def test_followers_and_trajectories():
@@ -49,8 +50,11 @@ def test_followers_and_trajectories():
     assert evidence.followers(run, 0, 0.95).tolist() == [[2, 0]]
     found = evidence.trajectories(run, 0.95)
     assert found.loc[(10, 0)].tolist() == [2, 0] and found.loc[(10, 1)].tolist() == [0, math.inf]
-    ways = tables.trajectories(recorded(np.zeros((1, 3, 2)), np.full((1, 3, 2), 0.5), epochs=[0, 1, 2]), 500)
-    assert ways["updates"].tolist() == [500, 1000] * 2 and set(ways["teacher"]) == {0}
+    two = recorded(np.zeros((1, 3, 2)), np.full((1, 3, 2), 0.5), np.array([[[0, 0]] * 2 + [[0, 1]]]), epochs=[0, 1, 2])
+    two.pairs = np.arange(12.0).reshape(1, 3, 2, 2)
+    ways = tables.trajectories(two, 500)
+    assert ways["updates"].tolist() == [500, 1000] * 2 and ways["teacher"].tolist() == [0, 0, 1, 1]
+    assert ways["own"].tolist() == [4, 8, 7, 11] and set(ways["lead"]) == {0.5}
 
 
 def test_the_l_shape_in_units_of_each_seed():
@@ -76,21 +80,20 @@ def test_strong_first_counts_followers_and_ranks_cover_times():
     assert control.loc[11, "order_equal"] == pytest.approx(two_groups)
 
 
-def test_focus_shifting_counts_students_that_move():
-    rho = np.full((1, 7, 4), 0.92)
-    rho[0, 3] = [0.99, 0.99, 0.5, 0.5]
-    pick = np.zeros((1, 7, 4), dtype=int)
-    pick[0, 4:] = [0, 1, 1, 1]
-    run = recorded(np.zeros((1, 7, 20)), rho, pick, epochs=EPOCHS)
-    chase, moved = evidence.focus_shifting({5: run}, 0.9, 0.95)
-    assert chase.loc[(10, 1), "on_strongest"] == 1 and chase.loc[(10, 20), "on_strongest"] == 0.25
-    assert moved.loc[(10, 5)].to_dict() == {
-        "moved": 0.75,
-        "matched": 2,
-        "matched_moved": 1,
-        "loose": 2,
-        "loose_moved": 2,
-    }
+def test_focus_shifting_follows_those_that_chase_the_strongest():
+    epochs = [0, 0.5, 1, 5, 100]
+    rho = np.full((1, 5, 5), 0.92)
+    rho[0, 1] = [0.6, 0.6, 0.6, 0.4, 0.8]  # the fourth is not close enough to chase, the fifth chases another
+    pick = np.zeros((1, 5, 5), dtype=int)
+    pick[0, 1:, 4], pick[0, 2:, 1], pick[0, 4, 2] = 3, 1, 7
+    rho[0, 4, 2] = 0.85  # it has left, and is not aligned with the other one
+    best = np.zeros((1, 5, 20))
+    best[0, 1:, 0] = 0.95
+    opening, moves = evidence.focus_shifting({5: recorded(best, rho, pick, epochs=epochs)}, 0.5, 0.9)
+    assert opening.loc[10].to_dict() == {"chasing": 0.6, "covered": 0.5, "turned": 1}
+    assert moves.loc[(10, 5)].to_dict() == {"chasers": 3, "switched": 1, "held": 3, "left": 0}
+    nobody, _ = evidence.focus_shifting({5: recorded(best, rho, np.zeros_like(pick), epochs=epochs)}, 0.5, 0.9)
+    assert math.isnan(nobody.loc[10, "turned"])
 
 
 def test_recovery_rates_by_cell():
@@ -105,12 +108,12 @@ def test_recovery_rates_by_cell():
 
 
 def test_stuck_faster_evolution():
-    rates, twice, mild = evidence.stuck({1: learner(6, 18)}, learner(6, 19), learner(6, 20), 0.95)
-    assert (
-        rates.loc[(10, 1, 100), "rate"] == 0.9
-        and twice["twice"].tolist() == [0.95] * 2
-        and mild["mild"].tolist() == [1, 1]
-    )
+    narrow = learner(6, 18)
+    narrow.best[0, 6, 18], narrow.loss[0, 6] = 0.99, 0.25
+    rates, numbers, mild = evidence.stuck({1: narrow}, {0.5: {1: learner(6, 20)}}, 0.95)
+    assert rates.loc[(10, 1, 100), "rate"] == 0.9 and mild["mild"].tolist() == [1, 1]
+    assert numbers.loc[10].to_dict() == {"share": 0.95, "missed": 2, "late": 1, "doubled": 0, "kept": 0.25}
+    assert numbers.loc[11, "kept"] == 1 and numbers.loc[11, "late"] == 0
     cover = evidence.faster({1: learner(6, 15), 10: learner(20, 20)}, 0.95)
     assert cover["cover"].loc[10].tolist() == [(5 * 100 + 5 * 101) / 10, 5]  # never counts as one epoch later
     order, weak, missed = evidence.evolution(learner(12, 20), learner(6, 17), 0.95)
@@ -133,11 +136,23 @@ def test_losses_by_width_and_epoch():
     assert tables.losses(runs)["log10_loss"].min() == pytest.approx(-7)
 
 
+def test_the_numbers_of_the_prose():
+    runs = {f: learner(6 + f, 18 + (f > 1)) for f in (1, 2, 5, 10)}
+    found = tables.told(runs, 0.95, 0.9, 0.5)
+    assert found["early_1x"] == 0.35 and found["late_1x"] == 0.9 and found["short"] == pytest.approx(2)
+    assert (
+        found["first"] == 5 and found["last"] == math.inf and found["cover_2x"] == pytest.approx((9 * 100 + 101) / 10)
+    )
+    assert found["idle_10x"] == 1 and found["carried_10x"] == 1 and found["loss100_5x"] == 0
+    assert math.isnan(found["loss10_5x"]) and math.isnan(found["switched"])
+
+
 def test_short_runs_give_tables_without_rows():
     short = {f: recorded(np.zeros((2, 1, 20))) for f in (1, 5)}
+    assert all(math.isnan(value) or value == math.inf for value in tables.told(short, 0.95, 0.9, 0.5).values())
     for made in (
-        *evidence.strong_first(short, short[5], 0.95), *evidence.focus_shifting(short, 0.9, 0.95),
-        *evidence.recovery_rates(short, {0.5: short}, 1.0, 0.95), *evidence.stuck(short, short[1], short[1], 0.95),
+        *evidence.strong_first(short, short[5], 0.95), *evidence.focus_shifting(short, 0.5, 0.9),
+        *evidence.recovery_rates(short, {0.5: short}, 1.0, 0.95), *evidence.stuck(short, {0.5: short}, 0.95),
         evidence.faster(short, 0.95), *evidence.evolution(short[5], None, 0.95),
     ):  # fmt: skip
         assert len(made) == 0 and made.dtypes.eq("float64").all() and made.index.names[0] == "seed"

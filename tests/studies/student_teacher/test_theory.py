@@ -131,7 +131,7 @@ def test_escape_times_follow_both_laws():
 def test_theorem7_and_the_symmetric_case():
     ratio = flows.log_ratio([0], SimpleNamespace(nodes=3, d=4, step=0.002, steps=300)).iloc[0]
     assert ratio["gap"] < 1e-8 and ratio["direction"] < 1e-3
-    table, _ = flows.common([0, 1], SimpleNamespace(nodes=3, d=5, step=0.05, time=30.0, norms=[0.03, 0.01]))
+    table = flows.common([0, 1], SimpleNamespace(nodes=3, d=5, step=0.05, time=30.0, norms=[0.03, 0.01]))
     assert (table["rises"] == 0).all() and (table["late"] < 1e-6).all()
     assert flows.angle_slope(table, 0.03)["slope"].to_numpy() == pytest.approx(np.ones(2), abs=0.15)
 
@@ -267,6 +267,7 @@ def test_ends_of_trained_students_by_hand():
         cosine=np.array([[[0.1, 0.2]] * 2 + [[0.9999, 0.5]], [[0.1, 0.2]] * 2 + [[1.0, 1.0]]]),
         absolute=np.array([[[0.1, 0.2]] * 2 + [[0.9999, 0.995]], [[0.1, 0.2]] * 2 + [[1.0, 1.0]]]),
         bound=np.array([[[0.1, 0.2], [3.5, 0.1], [1.0, 1.0]], [[1.0, 2.0]] * 3]),
+        angle=np.array([[0.9, 0.8, 0.04], [0.6, 0.5, 0.1]]),
         dropped=np.array([[0.9, 0.5, 0.01], [0.8, 0.4, 0.02]]),
         node=np.array([[[0.0] * 3] * 2 + [[0.9999, 0.5, 0.6]], [[0.0] * 3] * 2 + [[1.0, 1.0, 1.0]]]),
         strength=np.array([[[1.0] * 3] * 2 + [[2.0, 0.1, 0.3]], [[1.0] * 3] * 3]),
@@ -274,7 +275,17 @@ def test_ends_of_trained_students_by_hand():
     found = critical.ends(run, 0.9, 0.999)
     assert found["fall"].tolist() == [200, 1] and found["worst_cosine"].tolist() == [0.5, 1]
     assert found["bound"].tolist() == [3.5, 2] and found["opposite"].tolist() == [1, 0]
+    assert found["narrowed"].tolist() == pytest.approx([20, 6])  # from where the gradient is largest
     assert found["dropped"].tolist() == [0.01, 0.02] and found["dropped_early"].tolist() == [0.5, 0.4]
     assert found["unaligned_share"][5] == pytest.approx(0.1) and found["unaligned_share"][6] == 0
     path = critical.approach(run)
     assert path["bound"].tolist() == [3.5, 1, 2, 2] and path["step"].min() == 1
+
+
+def test_the_proofs_constant_is_above_what_a_linear_program_reaches():
+    theta, d, K = 0.1, 2, 4
+    smallest = relus.smallest_sup(0, d, K, theta, 400)
+    reached = math.sin(theta) / smallest
+    assert 1 < reached < critical.proof_constant(d, K) and critical.proof_constant(d, 2 * K, 2.0) == pytest.approx(
+        critical.proof_constant(d, K)
+    )

@@ -9,14 +9,25 @@ import pytest
 import torch
 
 from traindyn.measure import teacher
-from traindyn.studies.student_teacher import critical, deep, images, interpolation, students, tasks, variants
+from traindyn.studies.student_teacher import (
+    attraction,
+    critical,
+    deep,
+    images,
+    interpolation,
+    students,
+    tasks,
+    variants,
+)
 
 
 def test_small_runs_of_the_trained_experiments():
     size = SimpleNamespace(d=10, m=4, outputs=6, n_train=300, n_eval=200, epochs=2, epoch=100)
     one = tasks.experiment([0, 1], size, 1.0, 2, torch.float64)
     wide = tasks.experiment([0, 1], size, 1.0, 4, torch.float64)
-    assert one.best.shape == (2, 3, 4) and wide.rho.shape == (2, 3, 16)
+    assert one.epochs[[0, 1, -1]].tolist() == [0, 0.05, 2] and one.at(1) is not None and one.at(1.5) is not None
+    assert one.best.shape == (2, 25, 4) and wide.rho.shape == (2, 25, 16)
+    assert ((one.lead <= one.rho + 1e-12) & ((one.pick != 0) | (one.lead == one.rho))).all()
     assert (one.loss[:, -1] < one.loss[:, 0]).all() and np.allclose(one.power, wide.power)  # the same teachers
     plane = variants.plane(
         [0, 1], SimpleNamespace(outputs=4, n=4, std=0.01, n_train=200, n_eval=100, batch=8, lr=0.03, steps=200)
@@ -92,12 +103,14 @@ def test_layers_of_a_deep_student_by_hand():
         beta_1=np.array([[[1.0] * 3] * 2 + [[0.04, 1.0, 4.0]]]), beta_2=np.array([[[1.0] * 3] * 2 + [[1.0, 2.0, 3.0]]]),
         incoming=np.array([[[1.0] * 3] * 2 + [[0.5, 1.0, 1.0]]]),
     )  # fmt: skip
-    found = deep.alignment(run, 0.7).loc[7]
+    found = deep.alignment(run).loc[7]
     assert found["start"].tolist() == pytest.approx([0.3, 0.1]) and found["best"].tolist() == pytest.approx([0.95, 0.3])
-    assert found["worst"].tolist() == [0.9, 0.3] and found["crossing"].tolist() == [5, math.inf]
+    assert found["worst"].tolist() == [0.9, 0.3] and found["early"].tolist() == pytest.approx(
+        [(0 + 0.5 + 0.65) / 0.7 / 3, (0 + 0.1 + 0.2) / 0.9 / 3]
+    )
     assert found["spearman"].tolist() == pytest.approx([1, -1])
     shape = deep.l_shape(run, 0.6, 0.9).loc[7]
-    assert shape["ratio"] == pytest.approx(0.2 / 1.5) and shape["product_ratio"] == pytest.approx(0.1 / 1.5)
+    assert shape.to_dict() == pytest.approx({"ratio": 0.04 / 2.5, "root_ratio": 0.2 / 1.5, "product_ratio": 0.1 / 1.5})
     assert math.isnan(deep.l_shape(run, 0.1, 0.9).loc[7, "ratio"])
     assert len(deep.cloud(run, 2)) == 12
 
@@ -133,6 +146,22 @@ def test_antipodes_are_counted_over_all_seeds():
     )
     found = variants.antipodes([0, 1, 2], size)
     assert found[found["outcome"] == "missed"]["teachers"].tolist() == [6, 6] and len(found) == 4
+
+
+def test_the_five_students_are_the_teacher_and_a_push_moves_them_by_its_share():
+    teacher_net, point = attraction.five([0, 1], 4, 3)
+    X = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(teacher_net(X), point(X), atol=1e-12)
+    moved = attraction.pushed(point, [0, 1], 0.2)
+    both = [torch.cat([net.weights[0], net.biases[0]], 1) for net in (moved, point)]
+    assert torch.allclose((both[0] - both[1]).norm(dim=1), 0.2 * both[1].norm(dim=1))
+    assert torch.allclose((moved.weights[1] - point.weights[1]).norm(dim=2), 0.2 * point.weights[1].norm(dim=2))
+    size = SimpleNamespace(
+        d=4, outputs=3, pushes=[0.05], n_train=200, n_eval=100, batch=8, lr=0.02, steps=400, aligned=0.99
+    )
+    found = attraction.attraction([0, 1], size)
+    assert (found["opposite"] == 1).all() and (found["found"] == 0).all() and (found["after"] < found["before"]).all()
+    assert attraction.attraction([1], size).loc[(1, 0.05)].tolist() == pytest.approx(found.loc[(1, 0.05)].tolist())
 
 
 def test_contrasts_of_widths_by_hand():

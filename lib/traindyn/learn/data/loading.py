@@ -139,6 +139,11 @@ def open_set(name: str, root: str | Path | None = None) -> samples.Raw:
     raise InputError(registry.missing(name, root))
 
 
+def present(name: str, root: str | Path | None = None) -> bool:
+    """Return whether `load` would find a set of this name, without reading it."""
+    return name in SHIPPED or local.find_local(name, root) is not None
+
+
 def _whole(word: str, value: Any) -> int | None:
     if value is None and word != "seed":
         return None

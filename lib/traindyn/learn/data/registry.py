@@ -6,14 +6,13 @@ import csv
 import gzip
 import io
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from traindyn.errors import InputError, choose, import_extra, nearest
-from traindyn.files import atomic_path, checkout, sha256_file, write_text
+from traindyn.files import atomic_path, checkout, read_toml, sha256_file, write_text
 from traindyn.learn.data import local, samples
 from traindyn.learn.data.builtin import SHIPPED
 
@@ -29,7 +28,10 @@ def entries() -> dict[str, dict[str, Any]]:
     """Return the registry: {name: entry}. Empty where the library was installed without its book."""
     if (path := registry_file()) is None:
         return {}
-    return {entry["name"]: entry for entry in tomllib.loads(path.read_text(encoding="utf-8"))["dataset"]}
+    try:
+        return {entry["name"]: entry for entry in read_toml(path)["dataset"]}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a registry of data sets ({error}); see data/README.md for the format") from error
 
 
 def obtainable(name: str, sha256: str | None = None) -> bool:

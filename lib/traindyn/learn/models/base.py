@@ -41,6 +41,7 @@ class Initial:
         init: law of the weights.
         init_std: standard deviation of the normal law.
         generator: CPU generator of the initial draw.
+        output_init: law of the last layer's weights; None: as `init`.
     """
 
     parameterization: str
@@ -49,6 +50,7 @@ class Initial:
     init: str
     init_std: float
     generator: torch.Generator | None
+    output_init: str | None = None
 
     def linear(self, fan_in: int, fan_out: int) -> Linear:
         """Return a hidden linear layer."""
@@ -56,7 +58,8 @@ class Initial:
 
     def readout(self, fan_in: int, fan_out: int) -> Linear:
         """Return the last layer."""
-        return Linear(fan_in, fan_out, bias=self.output_bias, **self._common())
+        own = {} if self.output_init is None else {"init": self.output_init}
+        return Linear(fan_in, fan_out, bias=self.output_bias, **{**self._common(), **own})
 
     def conv(self, channels_in: int, channels_out: int, kernel: int = 3, **shape: Any) -> Conv:
         """Return a convolution; `shape` as in `layers.Conv`."""

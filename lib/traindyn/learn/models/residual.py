@@ -9,6 +9,8 @@ from traindyn.errors import InputError, choose
 from traindyn.layers import Activation, GroupNorm
 from traindyn.learn.models.base import Initial, Network, squeeze_single
 
+STEMS = ("3x3", "7x7")
+
 
 class _Residual(nn.Module):
     """Two 3x3 convolutions with a skip connection and no normalisation: s(conv(s(conv(x))) + shortcut(x))."""
@@ -29,9 +31,10 @@ class _Residual(nn.Module):
 class ResNet(Network):
     """A residual network without normalisation layers, for images of any size.
 
-    A 3x3 convolution, stages of residual blocks that double the channels and halve the side, a mean over positions and
-    a linear layer (He, Zhang, Ren, Sun 2016, the form for 32x32 images). Without batch normalisation the gradient of
-    one sample does not depend on the others, which the fictitious updates of local elasticity need.
+    A stem, stages of residual blocks that double the channels and halve the side, a mean over positions and a linear
+    layer (He, Zhang, Ren, Sun 2016). The stem "3x3" is a convolution of stride 1, their form for 32x32 images; "7x7" is
+    a convolution of stride 2 and a maximum over 3x3 of stride 2, their form for large ones. Without batch normalisation
+    the gradient of one sample does not depend on the others, which the fictitious updates of local elasticity need.
 
     Args:
         in_shape: (channels, height, width) of the input.
@@ -39,7 +42,12 @@ class ResNet(Network):
         width: channels of the first stage.
         blocks: residual blocks in each stage; ResNet-18 has (2, 2, 2, 2).
         parameterization, init, init_std, bias: as in `FCN`; the defaults are torch's own initial laws.
+        stem: "3x3" or "7x7".
+        output_init: initial law of the linear layer; None: as `init`.
         generator: CPU generator of the initial draw.
+
+    Raises:
+        InputError: an unknown stem.
     """
 
     def __init__(
@@ -53,12 +61,18 @@ class ResNet(Network):
         output_bias: bool | str = "torch",
         init: str = "torch",
         init_std: float = 1.0,
+        stem: str = "3x3",
+        output_init: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.out_dim = out_dim
-        start = Initial(parameterization, bias, output_bias, init, init_std, generator)
-        layers: list[nn.Module] = [start.conv(in_shape[0], width, 3), Activation("relu")]
+        start = Initial(parameterization, bias, output_bias, init, init_std, generator, output_init)
+        small = choose("stem", stem, STEMS) == "3x3"
+        first = start.conv(in_shape[0], width, 3) if small else start.conv(in_shape[0], width, 7, stride=2)
+        layers: list[nn.Module] = [first, Activation("relu")]
+        if not small:
+            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
         channels = width
         for stage, count in enumerate(blocks):
             for block in range(count):
@@ -79,7 +93,7 @@ class ResNet18(ResNet):
     Args:
         in_shape, out_dim, width: as in `ResNet`.
         norm: None; the chapters use no normalisation layer.
-        options: passed to `ResNet`.
+        options: of `ResNet`; the released form of torchvision is stem="7x7", init="he_out", output_init="torch".
 
     Raises:
         InputError: `norm` is not None.

@@ -1,7 +1,7 @@
 """What the spectrum of a tangent kernel or a Hessian says about training: eigenpairs, loss shares, critical rates."""
 
 from traindyn.measure.lanczos import TopEig
-from traindyn.measure.spectrum.curvature import hessian_top_eig, ntk_top_eig
+from traindyn.measure.spectrum.curvature import hessian_top_eig, ntk_top_eig, output_hessian_norm
 from traindyn.measure.spectrum.eigen import Eigs, split_loss, top_eigs
 from traindyn.measure.spectrum.rates import (
     Relative,
@@ -28,6 +28,7 @@ __all__ = [
     "network_critical_lr",
     "ntk_top_eig",
     "output_curvature",
+    "output_hessian_norm",
     "relative",
     "split_loss",
     "times_critical",

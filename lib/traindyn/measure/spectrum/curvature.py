@@ -13,6 +13,7 @@ from traindyn import compute, losses
 from traindyn.errors import InputError
 from traindyn.forward_pass import outputs, plain
 from traindyn.measure.lanczos import TopEig, top_eig
+from traindyn.measure.spectral_norms import Norms, spectral_norms
 
 
 def ntk_top_eig(model: nn.Module, X: Tensor, *, tol: float = 1e-6, seed: int = 0, most: int = 100) -> TopEig:
@@ -85,6 +86,56 @@ def hessian_top_eig(
         value = losses.value(loss, model(X.clone()), y)
         grads = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
     gradient = torch.cat([g.detach().flatten() for g in grads])
+    product = _hessian_product(leaves, grads)
+    noise = torch.randn(len(gradient), generator=compute.generator(seed, "lanczos")).to(gradient)
+    noise, length = noise / noise.norm(), gradient.norm()
+    start = noise + gradient / length if length > 0 else noise
+    # few weights: the two may be opposite and cancel
+    with torch.inference_mode(False):
+        return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
+
+
+def output_hessian_norm(
+    model: nn.Module, X: Tensor, weights: Tensor | None = None, *, tol: float = 1e-3, seed: int = 0, most: int = 100
+) -> Norms:
+    """Spectral norm of the Hessian of a network's output with respect to its weights, by Hessian-vector products.
+
+    Of the output itself, not of a loss: sum over samples and outputs of `weights` times the output. It vanishes where
+    the network is linear in its weights.
+
+    Args:
+        model: a network.
+        X: inputs, shape (n, ...).
+        weights: of the outputs in the sum, in their shape; None: a single number is expected (n = 1, one output).
+        tol: relative error of the norm.
+        seed: of the start vector.
+        most: products that may be spent; a norm that is not known to `tol` by then comes with a warning.
+
+    Returns:
+        `Norms` of one operator: value and residual have shape (1,), the vector runs over all trainable weights.
+
+    Raises:
+        InputError: no trainable parameter, NaN, or several outputs without weights.
+
+    Source: Zhu, Liu, Belkin (2022), Theorem 2.3.6 of Zhu's thesis, for the quantity.
+    """
+    leaves, X = _trainable(model), plain(X)
+    outputs(model, X)
+    with _differentiable():
+        f = model(X.clone())
+        if weights is None and f.numel() != 1:
+            raise InputError(f"weights: expected one number per output, since there are {f.numel()} of them")
+        value = f.sum() if weights is None else (f * weights.to(f)).sum()
+        grads = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+    product = _hessian_product(leaves, grads)
+    size = sum(leaf.numel() for leaf in leaves)
+    start = torch.randn(size, generator=compute.generator(seed, "lanczos"), dtype=torch.float64).to(f)
+    with torch.inference_mode(False):
+        return spectral_norms(lambda v, _: product(v[0])[None], start[None].detach(), tol=tol, most=min(most, size))
+
+
+def _hessian_product(leaves: list[Tensor], grads: tuple[Tensor, ...]) -> Callable[[Tensor], Tensor]:
+    """Return v -> H v from gradients that still have their graph."""
     sizes = [leaf.numel() for leaf in leaves]
 
     def product(v: Tensor) -> Tensor:
@@ -96,12 +147,7 @@ def hessian_top_eig(
         H = _second(lambda: torch.autograd.grad(outputs, leaves, directions, retain_graph=True, materialize_grads=True))
         return torch.cat([h.flatten() for h in H])
 
-    noise = torch.randn(len(gradient), generator=compute.generator(seed, "lanczos")).to(gradient)
-    noise, length = noise / noise.norm(), gradient.norm()
-    start = noise + gradient / length if length > 0 else noise
-    # few weights: the two may be opposite and cancel
-    with torch.inference_mode(False):
-        return top_eig(product, start if start.norm() > 0.1 else noise, tol, most)
+    return product
 
 
 @contextmanager

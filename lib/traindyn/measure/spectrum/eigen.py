@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +29,36 @@ def check_square(K: Tensor) -> None:
         raise InputError("K: is not symmetric; expected the kernel of one set of samples with itself")
 
 
+def symmetric_values(K: Tensor) -> Tensor:
+    """Eigenvalues of symmetric matrices, ascending, also where single precision is too little for the solver.
+
+    In float32 the solver can fail on entries that span nearly its whole range, as those of a kernel do just before
+    training overflows. Such a matrix is scaled to entries of at most 1 and solved in double precision.
+
+    Args:
+        K: symmetric matrices of finite numbers, shape (..., n, n).
+
+    Returns:
+        Values (..., n), of K's dtype and device.
+
+    Raises:
+        NotFiniteError: no solution in double precision either.
+    """
+    return _solved(torch.linalg.eigvalsh, lambda values, scale: (values * scale).to(K), K)
+
+
+def _solved(solver: Callable[[Tensor], Any], rescaled: Callable[[Any, Tensor], Any], K: Tensor) -> Any:
+    """Return what the solver says of K, or what it says, scaled back, of K over its largest entry in float64."""
+    try:
+        return solver(K)
+    except torch.linalg.LinAlgError:
+        scale = K.abs().amax().double().cpu().clamp_min(torch.finfo(torch.float64).tiny)
+    try:
+        return rescaled(solver(K.double().cpu() / scale), scale)
+    except torch.linalg.LinAlgError as error:
+        raise NotFiniteError(f"K: its eigenvalues cannot be computed ({error}); has training diverged?") from error
+
+
 def top_eigs(K: Tensor, k: int) -> Eigs:
     """Leading eigenpairs of a symmetric matrix, largest first.
 
@@ -45,7 +75,7 @@ def top_eigs(K: Tensor, k: int) -> Eigs:
     check_square(K)
     if not 1 <= k <= len(K):
         raise InputError(f"k: expected 1 to {len(K)} eigenpairs of a kernel of {len(K)} rows, got {k}")
-    values, vectors = torch.linalg.eigh(K)
+    values, vectors = _solved(torch.linalg.eigh, lambda eigs, scale: ((eigs[0] * scale).to(K), eigs[1].to(K)), K)
     return Eigs(values.flip(-1)[:k], vectors.flip(-1)[:, :k])
 
 

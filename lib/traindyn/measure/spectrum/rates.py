@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from traindyn import losses
 from traindyn.errors import InputError, NotFiniteError
 from traindyn.measure.ntk import empirical_ntk
-from traindyn.measure.spectrum.eigen import check_square
+from traindyn.measure.spectrum.eigen import check_square, symmetric_values
 
 TOGETHER = 1024  # samples whose kernel is taken at once for many batches: beyond it pairs that no batch holds cost more
 
@@ -40,7 +40,7 @@ def critical_lr(K: Tensor, *, n: int | None = None, loss: losses.Loss = "mse") -
     if n < 1 or K.shape[-1] % n:
         raise InputError(f"n: expected a divisor of the kernel's {K.shape[-1]} rows, got {n}")
     factor = losses.residual_factor(loss, n, K.shape[-1] // n)
-    return 2 / (factor * torch.linalg.eigvalsh(K)[..., -1])
+    return 2 / (factor * symmetric_values(K)[..., -1])
 
 
 def batch_critical_lr(
@@ -138,7 +138,7 @@ def network_critical_lr(model: nn.Module, X: Tensor, y: Tensor | None = None, lo
         return critical_lr(K, n=len(X), loss=loss)
     with torch.no_grad():
         root = output_curvature(loss, model(X), y).to(K)
-    return 2 / torch.linalg.eigvalsh(root.T @ K @ root)[-1].clamp(min=0)
+    return 2 / symmetric_values(root.T @ K @ root)[-1].clamp(min=0)
 
 
 def initial_critical(state: Any) -> Tensor:
@@ -199,7 +199,7 @@ def top_norm(model: nn.Module, X: Tensor) -> Tensor:
     """
     with torch.no_grad():
         try:
-            return torch.linalg.eigvalsh(empirical_ntk(model, X, outputs="full"))[-1]
+            return symmetric_values(empirical_ntk(model, X, outputs="full"))[-1]
         except NotFiniteError:
             return torch.tensor(math.nan).to(X)
 

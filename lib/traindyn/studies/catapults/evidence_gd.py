@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from traindyn.evidence import stacked, table
+from traindyn.measure.statistics import loglog_slope
 from traindyn.studies.catapults import gd, tasks
 
 
@@ -40,21 +41,26 @@ def fcn_single(run: pd.DataFrame, biased: pd.DataFrame, half: pd.DataFrame, widt
     return [catapult(run), catapult(biased).add_suffix("_zero"), below]
 
 
-def rank2(run: pd.DataFrame, biased: pd.DataFrame, scan: pd.DataFrame, printed: float) -> list[pd.DataFrame]:
-    """Figure C.4 (a, b), and which settings of `gd.scan` have the printed critical rate.
+def rank2(run: pd.DataFrame, bare: pd.DataFrame, scan: pd.DataFrame) -> list[pd.DataFrame]:
+    """Figure C.4 (a, b), with the critical rates at the start, which say whether the setting can be the printed one.
+
+    Args:
+        run, bare: with the bias law that decides, and without biases.
+        scan: of `gd.scan`.
 
     Returns:
-        Per seed: those of `catapult`, the same with `_zero`, nearest (rate of the setting that comes closest to the
-        printed one) and bare (rate of five layers without biases).
+        Per seed: those of `catapult`; the same with `_bare`; start (critical rate of `run`); start_bare (that
+        of five layers without biases, from the scan).
     """
     plain = scan[(scan["depth"] == 5) & (scan["hidden bias"] == "none") & (scan["input factor"] == 1.0)]
-    closest = scan.loc[(scan["critical"] - printed).abs().groupby(scan["seed"]).idxmin()]
-    rates = {
-        "nearest": closest.set_index("seed")["critical"],
-        "bare": plain[plain["output bias"] == "none"].set_index("seed")["critical"],
-    }
-    looked = table(pd.DataFrame(rates).rename_axis("seed").reset_index())
-    return [catapult(run), catapult(biased).add_suffix("_zero"), looked]
+    plain = plain.loc[plain["output bias"] == "none", ["seed", "critical"]]
+    first = run.loc[run["step"] == 0, ["seed", "start"]]
+    return [
+        catapult(run),
+        catapult(bare).add_suffix("_bare"),
+        table(first),
+        table(plain.rename(columns={"critical": "start_bare"})),
+    ]
 
 
 def climbing(runs: Mapping[str, pd.DataFrame], fallen: float) -> pd.DataFrame:
@@ -86,11 +92,20 @@ def subcritical(drift: pd.DataFrame) -> list[pd.DataFrame]:
     """Text after Lemma 4.2.2, from `gd.drift`.
 
     Returns:
-        Per seed, depth and width: drift, rises; per seed and depth: drift_widest (at the largest width).
+        Per seed, depth and width: drift, rises; per seed and depth: drift_widest and rises_widest (at the largest
+        width), slope (of log drift against log width; NaN with one width).
     """
     last = drift[drift["width"] == drift.groupby("depth")["width"].transform("max")]
-    widest = last[["seed", "depth", "drift"]].rename(columns={"drift": "drift_widest"})
-    return [table(drift[["seed", "depth", "width", "drift", "rises"]], ["depth", "width"]), table(widest, "depth")]
+    widest = last.set_index(["seed", "depth"])[["drift", "rises"]].add_suffix("_widest")
+    slopes = {
+        key: loglog_slope(part["width"], part["drift"]).value if len(part) > 1 else math.nan
+        for key, part in drift.groupby(["seed", "depth"])
+    }
+    widest["slope"] = pd.Series(slopes)
+    return [
+        table(drift[["seed", "depth", "width", "drift", "rises"]], ["depth", "width"]),
+        table(widest.reset_index(), "depth"),
+    ]
 
 
 def claim1(single: Mapping[str, pd.DataFrame], three: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
@@ -136,11 +151,13 @@ def raised(run: pd.DataFrame, unraised: pd.DataFrame, second: int, third: int) -
         second, third: first steps of the second and third phase.
 
     Returns:
-        raised (largest loss between these steps, over that of the other run) per seed; NaN where a run had diverged.
+        Per seed: raised (largest loss between these steps, over that of the other run; NaN where a run had diverged)
+        and kept (||K|| of the other run at its end, over its start).
     """
     highest = [frame[frame["step"].between(second, third)].groupby("seed")["loss"].max() for frame in (run, unraised)]
-    found = (highest[0] / highest[1]).reindex(sorted(unraised["seed"].unique()))
-    return table(found.rename("raised").rename_axis("seed").reset_index())
+    kept = gd.single(unraised, 10).set_index("seed")["norm"].rename("kept")
+    found = (highest[0] / highest[1]).reindex(kept.index).rename("raised")
+    return table(pd.concat([found, kept], axis=1).reset_index())
 
 
 def ends(scheduled: Mapping[float, pd.DataFrame], start: Mapping[float, pd.DataFrame], cnn: pd.DataFrame) -> Any:
@@ -168,4 +185,4 @@ def end(run: pd.DataFrame) -> pd.DataFrame:
         gone, loss, norm = gd.diverged(part), part["loss"].to_numpy(), part["norm"].dropna().to_numpy()
         found = (math.inf,) * 3 if gone else (loss.max() / loss[0], loss[-1] / loss[0], norm[-1] / norm[0])
         rows.append(dict(zip(("seed", "peak", "final", "norm"), (seed, *found), strict=True)))
-    return table(pd.DataFrame(rows))
+    return table(tasks.rows_of(rows, "peak", "final", "norm"))

@@ -13,6 +13,7 @@ import pandas as pd
 
 from traindyn.evidence import stacked, table
 from traindyn.studies.catapults import planted, sgd
+from traindyn.studies.catapults.tasks import rows_of
 
 
 def shallow(runs: Mapping[str, pd.DataFrame], read: Any) -> pd.DataFrame:
@@ -63,19 +64,17 @@ def thresholds(gaps: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     found = {}
     for name, frame in gaps.items():
-        by = frame.groupby("seed")
-        columns = {
-            "median_gap": by["gap"].median(),
-            "gap_90": by["gap"].quantile(0.9),
-            "correlation": by.apply(lambda part: part["exact"].corr(part["kernel"]), include_groups=False),
-        }
-        found[name] = table(pd.DataFrame(columns).reset_index())
+        rows = []
+        for seed, part in frame.groupby("seed"):
+            row = {"seed": seed, "median_gap": part["gap"].median(), "gap_90": part["gap"].quantile(0.9)}
+            rows.append(row | {"correlation": part["exact"].corr(part["kernel"])})
+        found[name] = table(rows_of(rows, "median_gap", "gap_90", "correlation"))
     return stacked(found, "network")
 
 
 def cyclic(run: pd.DataFrame, read: Any) -> pd.DataFrame:
-    """Figure C.12: `spikes`, and rising (share of them at a rate above the cycle's mean), per seed."""
-    return spikes(run, read).join(table(sgd.at_high_rate(run, read)))
+    """Figure C.12: `spikes`, and where in the cycle they fall (`sgd.in_cycle`), per seed."""
+    return spikes(run, read).join(table(sgd.in_cycle(run, read)))
 
 
 def planted_sample(steep: pd.DataFrame, read: Any) -> list[pd.DataFrame]:

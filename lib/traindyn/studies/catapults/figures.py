@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from traindyn.report import plots
 from traindyn.studies.catapults import tasks
 
+KERNEL = r"$\|K\|/\|K_{w_0}\|$"
+DOTTED = {"color": "0.25", "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
 KEPT = ["seed", "step", "loss", "norm", "rate", "ratio", "start"]
 
 
@@ -26,13 +29,56 @@ def typical(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["seed"] == (ends.idxmax() if ends.any() else frame["seed"].iloc[0])]
 
 
+def staircase(frame: pd.DataFrame) -> Figure:
+    """Draw loss and ||K|| of every seed of a run whose rate is raised again and again; dotted: the critical norm."""
+    fig, axes = plots.panels(1, 2, height=3.4)
+    by_seed = frame.assign(seed=_named(frame), relative=frame["norm"] / _first(frame, "norm"))
+    plots.curves(axes[0], by_seed, "step", "loss", "seed", log="y", legend=False)
+    plots.curves(axes[1], by_seed, "step", "relative", "seed", ylabel=KERNEL, log="y", legend=False)
+    _critical(axes[1], frame)
+    _label(axes)
+    _legend_below(fig, axes)
+    return fig
+
+
+def two_numbers(runs: pd.DataFrame) -> Figure:
+    """Draw loss and kernel of the model of two numbers at several rates: columns ratio, step, loss, norm, eta."""
+    shown = runs[runs["loss"] <= 1e4].reset_index(drop=True)
+    shown["rate"] = shown["ratio"].astype(str)
+    shown["critical"] = shown["norm"] * shown["eta"]
+    fig, axes = plots.panels(1, 2)
+    plots.curves(axes[0], shown, "step", "loss", "rate", log="y", legend=False)
+    plots.curves(axes[1], shown, "step", "critical", "rate", ylabel=r"$\eta\lambda$", log="y", legend=False)
+    axes[1].axhline(1, label=r"critical: $\lambda = 1/\eta$", **DOTTED)
+    axes[0].set_ylim(1e-6, 1e3)
+    axes[1].set_ylim(0.05, 5)
+    _label(axes)
+    _legend_below(fig, axes, r"rate in units of $1/\lambda$ at first")
+    return fig
+
+
 def by_hand(run: pd.DataFrame) -> Figure:
-    """Draw loss and ||K|| of one run with columns step, loss, norm, critical_norm (where the rate is critical)."""
-    fig, (one, two) = plots.panels(1, 2)
+    """Draw loss and ||K|| of one run with columns step, loss, norm, critical_norm (where the rate is critical).
+
+    Marked are the step at which ||K|| first falls below the line, and the one at which it is lowest.
+    """
+    fig, (one, two) = plots.panels(1, 2, height=3.2)
     plots.curves(one, run, "step", "loss", log="y")
     plots.curves(two, run, "step", "norm", ylabel=r"$\|K\|$")
-    plots.level(two, run["critical_norm"].iloc[0], r"$n/\eta$")
+    level = run["critical_norm"].iloc[0]
+    two.axhline(level, label=r"$n/\eta$", **DOTTED)
+    under = run.index[run["norm"] < level]
+    if len(under):
+        steps = run.loc[[under[0], run["norm"].idxmin()], "step"]
+        for ax in (one, two):
+            for step in steps:
+                ax.axvline(step, color="0.6", linewidth=0.8)
+            ends = [run["step"].iloc[0], *steps, run["step"].iloc[-1]]
+            for number, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True), 1):
+                where = ((first + last) / 2, 1.02)
+                ax.text(*where, str(number), transform=ax.get_xaxis_transform(), ha="center", va="bottom")
     _label([one, two])
+    _legend_below(fig, [two])
     return fig
 
 
@@ -52,33 +98,79 @@ def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
     """
     words = ("loss", "relative kernel norm", f"by eigenspace, s = {space}")
     titles = [f"{name}: {word}" if name else word for name in runs for word in words]
-    fig, axes = plots.panels(len(runs), 3, height=2.9 if len(runs) == 1 else 2.4, titles=titles)
+    fig, axes = plots.panels(len(runs), 3, height=3.1 if len(runs) == 1 else 2.5, titles=titles)
+    look = plots.looks([f"seed {seed}" for frame in runs.values() for seed in sorted(frame["seed"].unique())])
     for index, frame in enumerate(runs.values()):
         one, two, three = axes[3 * index : 3 * index + 3]
-        by_seed = frame.assign(seed=frame["seed"].astype(str))
-        by_seed["relative"] = by_seed["norm"] / by_seed.groupby("seed")["norm"].transform("first")
-        plots.curves(one, by_seed, "step", "loss", "seed", log="y", legend="seed")
-        plots.curves(two, by_seed, "step", "relative", "seed", ylabel=r"$\|K\|/\|K_{w_0}\|$", log="y", legend=False)
-        one_run = typical(frame)
-        alike = frame.groupby("step")["ratio"].agg(lambda ratio: ratio.max() - ratio.min()).max() < 1e-3
-        for _, run in [(0, one_run)] if alike else frame.groupby("seed"):
-            two.step(run["step"], 1 / run["ratio"], where="post", color="0.25", linewidth=1.2, linestyle=(0, (1, 1.5)))
-        plots.curves(three, split(one_run, space), "step", "loss", "part", log="y")
+        by_seed = frame.assign(seed=_named(frame), relative=frame["norm"] / _first(frame, "norm"))
+        plots.curves(one, by_seed, "step", "loss", "seed", log="y", legend=False, look=look)
+        plots.curves(two, by_seed, "step", "relative", "seed", ylabel=KERNEL, log="y", legend=False, look=look)
+        _critical(two, frame)
+        _parts(three, split(typical(frame), space))
+        _fit_to_survivors(frame, {one: by_seed["loss"], two: by_seed["relative"]})
     _label(axes)
+    _legend_below(fig, axes)
     return fig
+
+
+def _fit_to_survivors(frame: pd.DataFrame, panels: Mapping[Axes, pd.Series]) -> None:
+    """Cut panels off above the runs that came down, where others went up and would flatten them."""
+    ends = frame.groupby("seed")["loss"].agg(lambda loss: loss.iloc[-1] <= 10 * loss.iloc[0])
+    stay = frame["seed"].map(ends)
+    if ends.any() and not ends.all():
+        for ax, values in panels.items():
+            ax.set_ylim(top=2 * values[stay].max())
+
+
+def _parts(ax: Axes, parts: pd.DataFrame) -> None:
+    """Draw the loss and its two parts, of `split`, in colours that no seed has."""
+    styles = (("0.15", "-"), (plots.PALETTE[5], "--"), ("0.55", "-."))
+    for (part, rows), (color, dash) in zip(parts.groupby("part", sort=False), styles, strict=True):
+        ax.plot(rows["step"], rows["loss"], color=color, linestyle=dash, linewidth=1.4, label=part)
+    ax.set(xlabel="step", ylabel="loss", yscale="log")
+
+
+def _named(frame: pd.DataFrame) -> pd.Series:
+    return "seed " + frame["seed"].astype(str)
+
+
+def _first(frame: pd.DataFrame, column: str) -> pd.Series:
+    return frame.groupby("seed")[column].transform("first")
+
+
+def _critical(ax: Axes, frame: pd.DataFrame) -> None:
+    """Draw the norm at which the rate is critical, relative to the start: once, or per seed where rates differ."""
+    alike = frame.groupby("step")["ratio"].agg(lambda ratio: ratio.max() - ratio.min()).max() < 1e-3
+    for _, run in [(0, typical(frame))] if alike else frame.groupby("seed"):
+        ax.step(run["step"], 1 / run["ratio"], where="post", label=r"critical: $n/\eta$", **DOTTED)
+
+
+def _legend_below(fig: Figure, axes: Sequence[Axes], title: str | None = None) -> None:
+    """Name what all panels show once, below them, where it covers no data."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named[label] = handle
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    with plots.style():
+        fig.legend(named.values(), named, title=title, loc="outside lower center", ncols=min(len(named), 9))
 
 
 def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw per run the critical rate of every batch beside the rate in use, and the loss (first seed; Figure 4.6a)."""
     words = ("critical rate of each batch", "loss")
-    fig, axes = plots.panels(len(runs), 2, height=2.4, titles=[f"{name}: {word}" for name in runs for word in words])
+    titles = [f"{name}: {word}" for name in runs for word in words]
+    fig, axes = plots.panels(len(runs), 2, height=2.4, titles=titles, sharey="col")
     for index, frame in enumerate(runs.values()):
         one = frame[frame["seed"] == frame["seed"].iloc[0]]
         left, right = axes[2 * index : 2 * index + 2]
-        plots.points(left, one, "step", "batch_critical", ylabel=r"$b/\|K_{batch}\|$", log="y")
-        plots.level(left, one["rate"].iloc[0], r"rate $\eta$")
+        plots.points(left, one, "step", "batch_critical", ylabel=r"$b/\|K_{batch}\|$")
+        left.axhline(one["rate"].iloc[0], label=r"rate in use, $\eta$", **DOTTED)
+        left.set_ylim(bottom=0)
         plots.curves(right, one, "step", "loss", log="y")
     _label(axes)
+    _legend_below(fig, axes)
     return fig
 
 
@@ -99,16 +191,22 @@ def survival(frame: pd.DataFrame) -> Figure:
         )
         gone = table[table["diverged"]]
         ax.plot(gone["ratio"], [3.0] * len(gone), "x", color=plots.PALETTE[3], label="diverged")
-        plots.level(ax, 0.1, "trained")
+        ax.axhline(0.1, label="counts as trained below", **DOTTED)
         _ticks(ax, [ratio for ratio in sorted(table["ratio"].unique()) if ratio != 6.5])  # its label would touch 8
+    _legend_below(fig, axes)
     return fig
 
 
 def by_width(frame: pd.DataFrame, column: str, ylabel: str) -> Figure:
     """Draw a column against the width, one line per depth, both scales logarithmic."""
     fig, (ax,) = plots.panels(1, 1)
-    plots.curves(ax, frame, "width", column, "depth", band="range", log="xy", legend="depth", ylabel=ylabel)
+    look = {"log": "xy", "legend": False, "ylabel": ylabel}
+    frame = frame.assign(depth="depth " + frame["depth"].astype(str))
+    plots.curves(ax, frame, "width", column, "depth", band="range", **look)
+    means = frame.groupby(["depth", "width"], as_index=False)[column].mean()
+    plots.points(ax, means, "width", column, "depth", **look)
     _ticks(ax, sorted(frame["width"].unique()))
+    _legend_below(fig, [ax])
     return fig
 
 
@@ -134,14 +232,8 @@ def planted(run: pd.DataFrame) -> Figure:
     over = at["rate"] > at["critical"]
     for part, marker, label in ((at[over], "s", "planted, super-critical"), (at[~over], "o", "planted, sub-critical")):
         ax.plot(part["step"], part["loss"], marker, ms=5, color=plots.PALETTE[1 + (marker == "o")], label=label)
-    ax.legend(fontsize=8.5)
+    _legend_below(fig, [ax])
     return fig
-
-
-def seen(slow: pd.DataFrame, high: pd.DataFrame) -> pd.DataFrame:
-    """Return the table behind `thresholds` for a run at a low and one at a high rate."""
-    columns = ["seed", "step", "loss", "rate", "batch_critical"]
-    return pd.concat([slow[columns].assign(run="low rate"), high[columns].assign(run="high rate")])
 
 
 def match(rates: pd.DataFrame) -> Figure:
@@ -157,16 +249,18 @@ def match(rates: pd.DataFrame) -> Figure:
         "windows": "of stretches",
     }
     fig, axes = plots.panels(1, 2, titles=["rises", "excursions"], sharey=True)
+    look = plots.looks(words.values())
     for ax, columns in zip(axes, pairs.values(), strict=True):
         tidy = rates.melt(id_vars=["run", "seed"], value_vars=list(columns), var_name="share", value_name="value")
         tidy["share"] = tidy["share"].map(words)
-        plots.points(ax, tidy, "value", "run", "share", xlabel="share with a super-critical batch", ylabel="")
-        for colour, share in zip(plots.PALETTE, tidy["share"].unique(), strict=False):
-            means = tidy[tidy["share"] == share].groupby("run", sort=False)["value"].mean()
-            ax.plot(means, means.index, "|", ms=16, mew=2, color=colour)
+        named = {"xlabel": "share with a super-critical batch", "ylabel": "", "legend": False, "look": look}
+        plots.points(ax, tidy, "value", "run", "share", **named)
+        for share, part in tidy.groupby("share", sort=False):
+            means = part.groupby("run", sort=False)["value"].mean()
+            ax.plot(means, means.index, "|", ms=16, mew=2, color=plots.PALETTE[look[share]])
         ax.set_xlim(-0.03, 1.03)
-        ax.set_ylim(-1.3, rates["run"].nunique() - 0.6)  # an empty row for the legend
-        ax.legend(loc="lower center", ncols=2, fontsize=8.5)
+        ax.set_ylim(rates["run"].nunique() - 0.5, -0.5)  # the first run on top
+    _legend_below(fig, axes)
     return fig
 
 
@@ -188,12 +282,14 @@ def batches(norms: pd.DataFrame, trained: pd.DataFrame, sizes: Sequence[int]) ->
     """Draw ||K_b||/b of random batches, and super-critical steps per epoch, against the batch size."""
     fig, (left, right) = plots.panels(1, 2)
     plots.points(left, norms, "b", "value", log="xy", xlabel="batch size b", ylabel=r"$\|K_b\|/b$")
-    plots.level(left, 2 * norms["whole"].mean(), r"$1/\eta$ at $\eta=\eta_{crit}/2$")
-    words = {"xlabel": "batch size b", "ylabel": "super-critical steps per epoch"}
-    plots.curves(right, trained, "b", "per_epoch", band="range", log="x", **words)
+    left.axhline(2 * norms["whole"].mean(), label=r"$1/\eta$ at $\eta=\eta_{crit}/2$", **DOTTED)
+    words = {"xlabel": "batch size b", "ylabel": "super-critical steps / epoch"}
+    plots.points(right, trained, "b", "per_epoch", log="x", **words)
     for ax in (left, right):
         _ticks(ax, sizes)
+        ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     _label([left])
+    _legend_below(fig, [left])
     return fig
 
 
@@ -214,8 +310,8 @@ def watcher(compared: Mapping[str, pd.DataFrame], answers: Mapping[str, Mapping]
         watched = table.loc[table["method"] == "watcher", "test"].dropna()
         seeds = [answers[name]["best"]] * len(watched)
         ax.plot(seeds, watched, "^", ms=4, color=plots.PALETTE[2], label="watcher, each seed")
-        ax.legend(fontsize=8.5)
         _ticks(ax, sorted(constant["ratio"].unique()))
+    _legend_below(fig, axes)
     return fig
 
 

@@ -51,7 +51,7 @@ def single(frame: pd.DataFrame, space: int = 5) -> pd.DataFrame:
                 "defect": float(run["defect"].max()),
             }
         )
-    return pd.DataFrame(rows)
+    return tasks.rows_of(rows, "peak", "final", "norm", "edge", "share", "steps_up", "worst", "defect")
 
 
 def diverged(run: pd.DataFrame) -> bool:
@@ -72,7 +72,7 @@ def climb(frame: pd.DataFrame, fallen: float) -> pd.DataFrame:
         floor = np.minimum.accumulate(np.nan_to_num(loss, nan=np.inf))
         height = math.inf if diverged(run) else (loss / floor)[floor > fallen * loss[0]].max()
         rows.append({"seed": seed, "climb": height})
-    return pd.DataFrame(rows)
+    return tasks.rows_of(rows, "climb")
 
 
 def shares(frame: pd.DataFrame, spaces: Sequence[int] = tasks.SPACES) -> pd.DataFrame:
@@ -120,7 +120,7 @@ def phases(frame: pd.DataFrame, starts: Sequence[int], space: int = 10) -> pd.Da
                     "ratio": part["ratio"].iloc[0],
                 }
             rows.append(row)
-    return pd.DataFrame(rows)
+    return tasks.rows_of(rows, "phase", "peak", "norm", "loss", "share", "worst", "ratio")
 
 
 def drift(size: Any, follow: Callable[..., pd.DataFrame]) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def second_order(seeds: Sequence[int], width: int, n: int) -> pd.DataFrame:
     rows = []
     for seed in seeds:
         row = {"seed": seed}
-        for name, activation, train, eta in (("quadratic", "quadratic", "first", 1e-2), ("tanh", "tanh", "both", 1e-6)):
+        for name, activation, train, eta in (("quadratic", "quadratic", "first", 1.0), ("tanh", "tanh", "both", 1e-6)):
             model, X, y = _smooth(seed, width, n, activation, train)
             start = {k: p.detach().clone() for k, p in model.named_parameters()}
             K, before = empirical_ntk(model, X), model(X).detach()

@@ -140,6 +140,13 @@ def thresholds(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def means(counts: pd.DataFrame, rises: pd.DataFrame) -> pd.DataFrame:
+    """Return what a page shows of `readings` and `thresholds` (indexed by seed and case): means over seeds."""
+    joined = counts.join(rises)[["over", "crosstalk", "spikes", "unmatched", "precision", "recall"]]
+    found = joined.groupby(["place", "percent"]).mean().reset_index()
+    return found.rename(columns={"place": "rate", "percent": "rise, %", "over": "super-critical"})
+
+
 def _steps(run: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return per update: change of the loss, whether it was super-critical, whether it used the planted sample."""
     over, star = run["rate"] > run["critical"], run["star"] > 0.5

@@ -27,6 +27,10 @@ from traindyn.measure.statistics import bootstrap
 from traindyn.studies.catapults import tasks
 from traindyn.studies.catapults.gd import diverged
 
+MATCH = ["match", "base", "gain", "recall", "large", "excursions", "windows"]
+COUNTS = ["count_rises", "count_large", "count_excursions", "steps"]
+AROUND = ["spikes", "drop", "drop_high", "elsewhere", "each", "inside", "outside", "rest_rises", "rest_strict"]
+
 
 def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     """Read Table 4.2 off every seed's run, with what its number has to be compared with.
@@ -63,15 +67,14 @@ def match(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
                 "final": loss[-1] / loss[0],
             }
         )
-    return pd.DataFrame(rows)
+    return tasks.rows_of(rows, *MATCH, *COUNTS, "final")
 
 
 def match_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the means over seeds of several tables of `match`, a row for each."""
-    both = pd.concat([table.assign(run=name) for name, table in tables.items()])
-    shown = ["match", "base", "gain", "recall", "large", "excursions", "windows"]
-    shown += ["count_rises", "count_excursions", "steps"]
-    return both.groupby("run", sort=False)[shown].mean().reset_index()
+    both = pd.concat([table.assign(run=name) for name, table in tables.items() if len(table)])
+    means = both.groupby("run", sort=False)[[*MATCH, "count_rises", "steps"]].mean().reset_index()
+    return means.rename(columns={"count_rises": "rises"}).round({"rises": 0, "steps": 0})
 
 
 def _windows(over: np.ndarray, length: int) -> float:
@@ -126,7 +129,7 @@ def around_spikes(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
             part = np.diff(run[f"lead_{s}"].to_numpy())[steps] / change[steps]
             row[f"top_{s}"] = _mean(np.minimum(part[~np.isnan(part)], 1.0))
         rows.append(row)
-    return pd.DataFrame(rows)
+    return tasks.rows_of(rows, *AROUND, "top_1", "top_5")
 
 
 def _high(values: np.ndarray) -> float:
@@ -178,16 +181,34 @@ def hessian_against_kernel(size: Any, rates: Any, follow: Callable[..., pd.DataF
         return {"exact": 2 / top, "kernel": len(X) / norm}
 
     run = follow(size, rates, look=Probe(look, size.every), record=size.every)
+    if run.empty:
+        return tasks.rows_of([], "step", "exact", "kernel", "gap")
     found = run[["seed", "step", "exact", "kernel"]].dropna().reset_index(drop=True)
     found["gap"] = (found["kernel"] / found["exact"] - 1).abs()
     return found
 
 
-def at_high_rate(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
-    """Return per seed the column rising: share of the spikes at a rate above the cycle's mean."""
+def swing(frame: pd.DataFrame) -> float:
+    """Return by how much ||K|| leaves its start at most, relative to it, over all seeds and steps."""
+    return float((frame["norm"] / frame.groupby("seed")["norm"].transform("first") - 1).abs().max())
+
+
+def in_cycle(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
+    """Say where in the cycle of the rate the spikes fall.
+
+    Returns:
+        One row per seed: rising (share of the spikes whose update is followed by one at a higher rate: the cycle's
+        rising half), high (share of them at a rate above the cycle's mean), halves (share of the rising halves that
+        hold a spike).
+    """
     rows = []
     for seed, run in frame.groupby("seed"):
         loss, rate = run["loss"].to_numpy(), run["rate"].to_numpy()
         spike = np.diff(loss) > read.spike * loss[:-1]
-        rows.append({"seed": seed, "rising": _mean(rate[:-1][spike] > (rate.min() + rate.max()) / 2)})
-    return pd.DataFrame(rows)
+        rising, high = np.diff(rate) > 0, rate[:-1] > (rate.min() + rate.max()) / 2
+        starts = np.flatnonzero(np.diff(rising.astype(int), prepend=0) == 1)
+        ends = np.flatnonzero(np.diff(rising.astype(int), append=0) == -1) + 1
+        held = [bool(spike[first:last].any()) for first, last in zip(starts, ends, strict=True)]
+        row = {"seed": seed, "rising": _mean(rising[spike]), "high": _mean(high[spike])}
+        rows.append(row | {"halves": _mean(np.asarray(held))})
+    return tasks.rows_of(rows, "rising", "high", "halves")

@@ -15,8 +15,19 @@ RUN_ALT = (
 )
 
 
-def run(ch: Any, name: str, frame: pd.DataFrame, size: Any, says: str, space: int = 5, experiment: str = "") -> None:
+def run(
+    ch: Any,
+    name: str,
+    frame: pd.DataFrame,
+    size: Any,
+    says: str,
+    space: int = 5,
+    experiment: str = "",
+    older: bool = True,
+) -> None:
     """Show a run as a figure of the chapter, with the archived run below it where there is one.
+
+    A run that was left out is not drawn, and the archived one stands alone; without either nothing is shown.
 
     Args:
         ch: the chapter.
@@ -26,31 +37,71 @@ def run(ch: Any, name: str, frame: pd.DataFrame, size: Any, says: str, space: in
         says: first sentence of the caption.
         space: number of leading directions s.
         experiment: name of the archived run's sizes; the figure's name if empty.
+        older: whether to show the archived run.
     """
-    data, older = figures.kept(frame, space), ch.archived(name)
-    runs, words = {"": data}, [says, tasks.about(frame, size)]
-    if older is not None:
-        runs = {"this run": data, "archived": older}
-        words += ["Below, the archived run:", tasks.about(older, ch.archived_size(experiment or name))]
-    one = figures.typical(data)["seed"].iloc[0]
-    words.append(f"Dotted: the norm at which the rate is critical. By eigenspace: seed {one}.")
-    ch.figure(name, figures.rows(runs, space), caption=" ".join(words), alt=RUN_ALT.format(space), data=data)
+    data, table = figures.kept(frame, space), ch.archived(name) if older else None
+    runs = {
+        name: part for name, part in {"this run": data, "archived": table}.items() if part is not None and len(part)
+    }
+    words = [says] + [tasks.about(frame, size)] * (len(frame) > 0)
+    if table is not None:
+        words += ["Below, the archived run:" if len(runs) > 1 else "The archived run:"]
+        words += [tasks.about(table, ch.archived_size(experiment or name))]
+    if not runs:
+        return
+    first = next(iter(runs.values()))
+    words.append(f"Dotted: where the rate is critical. By eigenspace: seed {figures.typical(first)['seed'].iloc[0]}.")
+    drawn = figures.rows(runs if len(runs) > 1 else {"": first}, space)
+    ch.figure(name, drawn, caption=" ".join(words), alt=RUN_ALT.format(space), data=first)
 
 
 def nets(ch: Any, name: str, runs: Mapping[str, pd.DataFrame], sizes: Mapping[str, Any], says: str, space: int) -> None:
     """Show runs of several networks as one figure, a row for each; arguments as in `run`."""
-    parts = {net: figures.kept(frame, space) for net, frame in runs.items()}
-    words = [says, *(f"{net}: {tasks.about(frame, sizes[net])}" for net, frame in runs.items())]
+    parts = {net: figures.kept(frame, space) for net, frame in runs.items() if len(frame)}
+    words = [says, *(f"{net}: {tasks.about(runs[net], sizes[net])}" for net in parts)]
     drawn, older = dict(parts), ch.archived(name)
     if older is not None:
         drawn |= {f"archived {net}": part for net, part in older.groupby("network", sort=False)}
-        words.append("Below, the archived runs of wider networks on CIFAR-10.")
+        words.append("Archived: on CIFAR-10.")
+    if drawn:
+        ch.figure(
+            name,
+            figures.rows(drawn, space),
+            caption=" ".join([*words, "Dotted: where the rate is critical."]),
+            alt="One row per network, against the step: training loss, norm of the kernel, loss by eigenspace.",
+            data=pd.concat([part.assign(network=net) for net, part in parts.items()]) if parts else older,
+        )
+
+
+def staircase(ch: Any, frame: pd.DataFrame, size: Any) -> None:
+    """Open the chapter: the archived run at rates that rise step by step, or this one where there is none."""
+    older = ch.archived("extended")
+    drawn = figures.kept(frame, 10) if older is None else older
+    said = tasks.about(frame, size) if older is None else tasks.about(older, ch.archived_size("extended"))
     ch.figure(
-        name,
-        figures.rows(drawn, space),
-        caption=" ".join([*words, "Dotted: the norm at which the rate is critical."]),
-        alt="One row per network, against the step: training loss, norm of the kernel, loss by eigenspace.",
-        data=pd.concat([part.assign(network=net) for net, part in parts.items()]),
+        "staircase",
+        figures.staircase(drawn),
+        caption=f"Gradient descent at {schedule(list(zip(size.times, size.ratios, strict=True)))}. {said} Dotted: the "
+        "norm at which the rate is critical.",
+        alt="Left: training loss against the step, a peak at each raise. Right: norm of the kernel, down a staircase.",
+        data=drawn,
+    )
+    last = drawn.groupby("seed").tail(1)
+    edge = last["start"] * last["seed"].map(drawn.groupby("seed")["norm"].first()) / (last["norm"] * last["rate"])
+    ch.glue("stairs_ratio", last["ratio"].mean())
+    ch.glue("stairs_edge_least", edge.min())
+    ch.glue("stairs_edge_most", edge.max())
+
+
+def two_numbers(ch: Any, runs: pd.DataFrame) -> None:
+    """Show the model of two numbers."""
+    ch.figure(
+        "two-numbers",
+        figures.two_numbers(runs),
+        caption="The model of two numbers at four rates, in units of its critical rate at the start. Right: the kernel "
+        "times the rate; dotted, where it is critical. Drawn until the loss reaches $10^4$.",
+        alt="Left: loss against the step. Right: kernel times rate against the step, one line per rate.",
+        data=runs,
     )
 
 
@@ -86,7 +137,8 @@ def drift(ch: Any, frame: pd.DataFrame, size: Any) -> None:
         "drift",
         figures.by_width(frame, "drift", r"change of $\|K\|$, relative"),
         caption=f"How far $\\|K\\|$ moves in {size.steps} steps at half the critical rate, by depth and width. "
-        f"{tasks.NAMES[size.data]}, {size.n} samples. Lines: mean, bands: range over {frame['seed'].nunique()} seeds.",
+        f"Data: {tasks.NAMES[size.data]}, {size.n} samples. Lines: mean, bands: range over {frame['seed'].nunique()} "
+        "seeds.",
         alt="Relative change of the kernel's norm against width on logarithmic scales, one line for each depth.",
         data=frame,
     )
@@ -101,7 +153,7 @@ def survival(ch: Any, tables: Mapping[str, pd.DataFrame], sizes: Sequence[Any]) 
         "survival",
         figures.survival(table),
         caption="Remark 4.3.1: where gradient descent ends at a multiple of the critical rate, one point per seed; "
-        f"crosses at the top: diverged. {tasks.NAMES[sizes[0].data]}, {sizes[0].n} samples, widths {widths}; "
+        f"crosses at the top: diverged. Data: {tasks.NAMES[sizes[0].data]}, {sizes[0].n} samples, widths {widths}; "
         f"{sizes[0].steps} steps (five layers) and {sizes[1].steps} steps.",
         alt="Three panels: final over initial loss against the rate: five layers, two layers, a quadratic model.",
         data=table,
@@ -167,8 +219,7 @@ def match(ch: Any, tables: Mapping[str, pd.DataFrame], printed: Mapping[str, str
         "match",
         figures.match(rates),
         caption="Table 4.2 with its base rate and the excursion view, one point per seed. Printed match rates: "
-        f"{', '.join(f'{net} {rate} %' for net, rate in printed.items())}. {counts.iloc[0]} seeds of the first run, "
-        f"{counts.iloc[1]} of the others.",
+        f"{', '.join(f'{net} {rate} %' for net, rate in printed.items())}. Seeds: {counts.min()} to {counts.max()}.",
         alt="For each run the match rate, the base rate and the excursion share of every seed as points from 0 to 1.",
         data=rates,
     )
@@ -228,3 +279,36 @@ def schedule(rates: Sequence[tuple[int, float]]) -> str:
 def _archived(ch: Any, name: str, draw: Any, says: str) -> None:
     alt = "The panels of the previous figure, from the archived run."
     ch.archived_figure(name, draw, caption=f"The same from the archived run: {says}", alt=alt)
+
+
+def gallery(ch: Any, more: Mapping[str, pd.DataFrame]) -> None:
+    """Show the repetitions of `gallery.runs`, a figure for each and one for the small networks under SGD."""
+    runs_of = {  # figure: (what it repeats, leading directions, experiment)
+        "digits-fcn": ("Figure C.3a and b: fully connected, on digits", 5, "digits-fcn"),
+        "digits-cnn": ("Figure C.3c and d: convolutional, on digits", 5, "digits-cnn"),
+        "wrn": ("Figure C.4c and d: a residual network", 5, "wrn"),
+        "rank2-bare": ("Figure C.4a and b without biases", 5, "rank2"),
+        "multi-rank2": ("The rank-2 task at rates that are raised twice", 10, "multi-rank2"),
+        "multi-cnn": ("Figures 4.4b and C.6b", 10, "multi-cnn"),
+        "sgd-digits": ("Figure C.10: SGD on digits", 1, "sgd-digits"),
+        "sgd-large": ("Figure C.11a, with fewer points", 1, "sgd-large"),
+        "sgd-myrtle": ("Figure C.11c; s = 1 stands for as many directions as there are classes", 1, "sgd-myrtle"),
+        "sgd-torch-fast": ("Figure C.9 at a higher rate", 1, "sgd-torch"),
+    }
+    for name, (says, space, experiment) in runs_of.items():
+        size = ch.size(experiment)
+        ratio = size.ratio if "ratio" in vars(size) else None
+        said = f"{says}, at ratio {ratio}." if ratio else f"{says}."
+        if "times" in vars(size):
+            said = f"{says}: {schedule(list(zip(size.times, size.ratios, strict=True)))}."
+        run(ch, name, more[name], size, said, space, experiment)
+    small = {"CNN": "sgd-cnn", "WRN": "sgd-wrn", "ViT": "sgd-vit"}
+    says = "Figures 4.7b to d and C.8 with small networks."
+    nets(
+        ch,
+        "sgd-nets",
+        {net: more[name] for net, name in small.items()},
+        {net: ch.size(name) for net, name in small.items()},
+        says,
+        1,
+    )

@@ -30,6 +30,7 @@ NET_NAMES = {
 BATCHES = probes.coming_batch()  # a look for `follow` that asks only for the coming batch's critical rate
 SPACES = (1, 2, 5, 10)  # numbers of leading directions that are told apart
 DIVERGED = 1e6  # a training loss above this has diverged
+FOLLOWED = ["step", "loss", "lr", "rate", "ratio", "start", "critical", "batch_critical", "norm", "defect", "within"]
 TRACED = 100  # runs of at least so many steps are worth recording as a graph first
 NAMES = {
     "patches": "patches of two photographs (china, flower)",
@@ -149,7 +150,8 @@ def follow(
         size: attributes of `task` and `network`, and steps, batch (0: full batch).
         rates: a multiple of eta_crit(w_0); [(step, multiple), ...], the first at step 0, each from its step on; {seed:
             multiple}; or `Cyclical` between two `relative` rates.
-        seeds: one run each; a seed fixes data, initial weights and the order of batches.
+        seeds: one run each; a seed fixes data, initial weights and the order of batches. Without seeds nothing is
+            trained, and the table has no rows.
         dtype, device: of the training.
         bias: as in `network`.
         every: steps between two looks at the kernel; 0: at the start and the end only.
@@ -161,6 +163,8 @@ def follow(
         One row per seed and recorded step: the columns of `Run.frame` and of `measure.probes.kernel`, start (eta_crit
         at w_0), ratio (rate / start) and outcome.
     """
+    if not seeds:
+        return rows_of([], *FOLLOWED, *(f"{part}_{s}" for part in ("lead", "rest") for s in SPACES), "outcome")
     X, y = task(seeds[0], size, dtype)
     first, schedule = _plan(rates)
     run = fit(
@@ -184,6 +188,12 @@ def follow(
     frame = frame.rename(columns={"reference": "start"})
     frame["ratio"] = frame["rate"] / frame["start"]
     return frame
+
+
+def rows_of(rows: Sequence[Mapping[str, Any]], *columns: str) -> pd.DataFrame:
+    """Return rows as a table with a column seed and these; no rows, for runs that were left out, are one of numbers."""
+    frame = pd.DataFrame(list(rows), columns=["seed", *columns])
+    return frame if rows else frame.astype(float)
 
 
 def _plan(rates: Any) -> tuple[Any, Any]:

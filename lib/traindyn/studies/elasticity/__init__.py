@@ -4,6 +4,7 @@ from traindyn.studies.elasticity import (
     closed_form_features,
     closed_form_flows,
     closed_form_gate,
+    definition2,
     evidence,
     evidence_theory,
     example,
@@ -14,13 +15,16 @@ from traindyn.studies.elasticity import (
     penalised,
     phases,
     regression,
+    released_features,
     relu_gate,
+    variants,
 )
 
 __all__ = [
     "closed_form_features",
     "closed_form_flows",
     "closed_form_gate",
+    "definition2",
     "evidence",
     "evidence_theory",
     "example",
@@ -31,5 +35,7 @@ __all__ = [
     "penalised",
     "phases",
     "regression",
+    "released_features",
     "relu_gate",
+    "variants",
 ]

@@ -31,7 +31,8 @@ def figure11(curves: pd.DataFrame, t_star: float, late_from: float) -> pd.DataFr
 
     Returns:
         Columns: window (length of the longest interval before t_star on which S lies below all its values from t_star
-        on; 0 if there is none), window_from and window_to (first and last such time), steps_down (steps from late_from
+        on; 0 if there is none), window_from and window_to (its ends), low_parts (into how many intervals all such times
+        fall), steps_down (steps from late_from
         on at which S decreases by more than 1e-12), start, top and end of S, end_error (largest distance of Eq. 14 at
         t = 0 and infinity from the exact values).
     """
@@ -41,12 +42,14 @@ def figure11(curves: pd.DataFrame, t_star: float, late_from: float) -> pd.DataFr
     for panel, curve in curves.groupby("panel"):
         t, s = curve["t"].to_numpy(), curve["s_rel"].to_numpy()
         low = (s < s[t >= t_star].min()) & (t < t_star)
+        first, last = longest_interval(t, low)
         rows.append(
             {
                 "panel": panel,
-                "window": longest_interval(t, low),
-                "window_from": t[low].min() if low.any() else np.inf,
-                "window_to": t[low].max() if low.any() else -np.inf,
+                "window": last - first if low.any() else 0.0,
+                "window_from": first,
+                "window_to": last,
+                "low_parts": int((np.diff(low.astype(int), prepend=0) == 1).sum()),
                 "steps_down": (np.diff(s[t >= late_from]) < -1e-12).sum(),
                 "start": s[0],
                 "top": s.max(),
@@ -57,13 +60,14 @@ def figure11(curves: pd.DataFrame, t_star: float, late_from: float) -> pd.DataFr
     return table(pd.DataFrame(rows), "panel")
 
 
-def longest_interval(t: np.ndarray, inside: np.ndarray) -> float:
-    """Return the length of the longest run of neighbouring times that are inside; 0 for single times."""
-    longest, first = 0.0, None
+def longest_interval(t: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
+    """Return the first and last time of the longest run of neighbouring times that are inside; inf, -inf if none."""
+    best, first = (np.inf, -np.inf), None
     for time, here in zip(t, inside, strict=True):
         first = (time if first is None else first) if here else None
-        longest = max(longest, float(time - first) if here else 0.0)
-    return longest
+        if here and time - first > best[1] - best[0]:
+            best = (float(first), float(time))
+    return best
 
 
 def common_window(theta: float) -> dict[str, float]:
@@ -77,6 +81,21 @@ def counterexample(theta: float) -> dict[str, float]:
     x, x_prime = (torch.tensor(point, dtype=torch.float64) for point in ((1.0, 0.0, 1.0), (0.0, 0.0, 1.0)))
     s = flows.s_rel_example(t, x_prime, x, theta)
     return {"steps_up": float((s.diff() >= 0).sum()), "at_200": float(s[0]), "at_3000": float(s[-1])}
+
+
+def special_pairs(theta: float) -> dict[str, float]:
+    """Return S of Eq. 14 at times up to 6000 for pairs that no statement about all pairs can serve.
+
+    "orthogonal_most" is the largest S of x = (1, 0, 0), x' = (0, 1, 0), whose every product x_q x'_q is 0;
+    "proportional_spread" the largest distance from 2 of S for x' = 2 x.
+    """
+    t = torch.linspace(0, 6000, 601, dtype=torch.float64)
+    x, other = (torch.tensor(point, dtype=torch.float64) for point in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
+    point = torch.tensor((1.0, -2.0, 0.5), dtype=torch.float64)
+    return {
+        "orthogonal_most": float(flows.s_rel_example(t, other, x, theta).max()),
+        "proportional_spread": float((flows.s_rel_example(t, 2 * point, point, theta) - 2).abs().max()),
+    }
 
 
 def figure12(curves: pd.DataFrame) -> pd.DataFrame:

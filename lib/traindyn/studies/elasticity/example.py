@@ -149,15 +149,16 @@ def random_pairs(
 
     Returns:
         For each seed, shares of the pairs: "without_window" (no window [t1, t2] of its own and t* as in Conjecture 1.2
-        exist: S never dips below its limit), "share_falling" (S decreases at some late time, by more than 1e-12),
-        "share_predicted" (the late direction agrees with the sign of x'_1 x_1 sgn(N) - S x_1^2 at t = infinity, which
-        the slowest mode gives; N is the numerator inside the absolute value).
+        exist: S never dips below its limit), "bounded" (S stays above 0.05 at all late times), "share_falling" (S
+        decreases at some late time, by more than 1e-12), "share_predicted" (the late direction agrees with the sign
+        of x'_1 x_1 sgn(N) - S x_1^2 at t = infinity, which the slowest mode gives; N is the numerator inside the
+        absolute value).
     """
     x, x_prime = normal(seeds, "x", pairs, 3), normal(seeds, "x-prime", pairs, 3)
     grids = (torch.arange(0, 300, 5), torch.arange(300, late_from, 25), torch.linspace(late_from, end, 101))
     times = torch.cat([grid.double() for grid in grids])
     forever = _point([float("inf")])
-    shares: dict[str, list] = {"without_window": [], "share_falling": [], "share_predicted": []}
+    shares: dict[str, list] = {"without_window": [], "bounded": [], "share_falling": [], "share_predicted": []}
     for here, there in zip(x, x_prime, strict=True):  # one seed at a time: pairs x times fill the memory
         s = flows.s_rel_example(times, there, here, theta)
         limit = flows.s_rel_example(forever, there, here)[..., 0]
@@ -167,6 +168,7 @@ def random_pairs(
         rising = (late.diff(dim=-1) >= -1e-12).all(-1)
         found = {
             "without_window": ~(s.amin(-1) < limit * (1 - 1e-9)),
+            "bounded": late.amin(-1) > 0.05,
             "share_falling": ~rising,
             "share_predicted": rising == upward,
         }
@@ -180,7 +182,9 @@ def proximity_check(seeds: Sequence[int], pairs: int, theta: float = THETA) -> p
 
     Returns:
         For each seed: "ratio_99" (99th percentile over pairs of the largest S / P over time), "exceeding" (share of
-        (pair, time) at which S exceeds factor(x, t) P by more than 1e-12 of it), "variation" (largest max/min over
+        (pair, time) at which S exceeds factor(x, t) P by more than 1e-12 of it), "outgrowing" (share of pairs whose S
+        at some t > 3000 exceeds by 1 % the larger of S(x, x') and S(x', x) over all t <= 3000: another symmetric P),
+        "variation" (largest max/min over
         time of that factor), "slope" (mean over pairs of the slope of log S against log P, as the coordinates of x'
         shrink like e, e^2, e^3 with e from 1e-3 to 1e-6, x fixed), "uniform_slope" (the mean slope as x shrinks and x'
         is fixed), "self_proximity" (smallest P(x, x)), "triangle" (share of random triples for which
@@ -196,6 +200,8 @@ def proximity_check(seeds: Sequence[int], pairs: int, theta: float = THETA) -> p
         return flows.proximity(torch.diag_embed(p), torch.diag_embed(q))
 
     near = metric(x_prime, x)
+    early = times <= 3000
+    both = torch.maximum(s[..., early].amax(-1), flows.s_rel_example(times[early], x, x_prime, theta).amax(-1))
     factor = squared.sum(-1) / (squared * (x**2)[..., None, :]).sum(-1)
     scale = torch.tensor([1e-3, 1e-6], dtype=x.dtype)[:, None, None, None]
     shrunk = {"slope": (x_prime * scale ** _point([1, 2, 3]), x), "uniform_slope": (x_prime, x * scale)}
@@ -208,6 +214,7 @@ def proximity_check(seeds: Sequence[int], pairs: int, theta: float = THETA) -> p
     columns = {
         "ratio_99": (s.amax(-1) / near).quantile(0.99, dim=1).tolist(),
         "exceeding": (s > factor * near[..., None] * (1 + 1e-12)).double().mean((1, 2)).tolist(),
+        "outgrowing": (s[..., ~early].amax(-1) > 1.01 * both).double().mean(1).tolist(),
         "variation": (factor.amax(-1) / factor.amin(-1)).amax(1).tolist(),
         "slope": slopes["slope"].mean(1).tolist(),
         "uniform_slope": slopes["uniform_slope"].mean(1).tolist(),

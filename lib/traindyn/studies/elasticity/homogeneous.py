@@ -197,7 +197,8 @@ def symmetric_check(seeds: Sequence[int], draws: int, points: int = 200) -> pd.D
     Returns:
         For each seed, shares of the instances: "violations_printed" and "violations_mended" (the bound exceeds S at
         some t >= t2*), "unsound" (the mended bound is not positive, or decreases, after t2*), "s_falls" (S itself
-        decreases somewhere after t2*); and, among instances with k1 < 0, "step_fails_for_negative_k1" and
+        decreases somewhere after t2*), "s_falls_late" (its slowest exponential has a positive coefficient, so that S
+        comes down to its limit); and, among instances with k1 < 0, "step_fails_for_negative_k1" and
         "same_mended": the share in which the denominator of Eq. 37 exceeds what the proof bounds it by, with
         b2 = beta^2 k2 as printed and with beta^2 (1 - k2).
     """
@@ -215,6 +216,9 @@ def symmetric_check(seeds: Sequence[int], draws: int, points: int = 200) -> pd.D
     shares["s_falls"] = _share(moving.any(-1))
     # for k1 < 0 the proof needs: denominator of Eq. 37 <= alpha^2 + b2 e^(-4 a_1 t) + beta^2 e^(-4 a_2 t)
     _, k1, k2 = (part[..., None] for part in flows.symmetric_parts(case, "corrected"))
+    # late, S / limit - 1 is (beta^2/alpha^2) (k2 - k1) e^(-4 a_1 t) if a_1 is the smaller rate, else with k1 - k2
+    slow_first = case.a[..., 0] < case.a[..., 1]
+    shares["s_falls_late"] = _share(torch.where(slow_first, (k2 - k1)[..., 0], (k1 - k2)[..., 0]) > 0)
     e1, e2 = torch.exp(-4 * case.a[..., None] * times).unbind(-2)
     for name, b2 in (("step_fails_for_negative_k1", k2), ("same_mended", 1 - k2)):
         over = (k2 * e2 + (1 - k2) * e1 > b2 * e1 + e2 + 1e-12).any(-1)

@@ -1,57 +1,112 @@
-"""Smoothed local elasticity of small residual networks on images (Figures 1, 2 and 13)."""
+"""Smoothed local elasticity of residual networks on images (Figures 1, 2 and 13), by five readings of Definition 2."""
 
 from __future__ import annotations
 
-import copy
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from traindyn import losses
-from traindyn.compute import float64_device, generator
-from traindyn.evidence import table
+from traindyn import files
+from traindyn.compute import generator
 from traindyn.learn import data
 from traindyn.learn.data import Dataset
-from traindyn.learn.models import ResNet, ResNet18, drawn
-from traindyn.learn.train import Probe, Run, State, fit
+from traindyn.learn.models import ResNet
+from traindyn.learn.train import Probe, State, fit
 from traindyn.measure import elasticity
-from traindyn.measure.statistics import loglog_slope
-from traindyn.studies.elasticity.tables import per_seed
+from traindyn.measure.curves import log_steps
+from traindyn.studies.elasticity import variants
+
+STATISTICS = ("off_diagonal", "median", "ratio_of_means")
+COLUMNS = ["seed", "step", "variant", "statistic", "class of x'", "sampled class", "value", "kind"]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A figure's training runs: the data of every seed, the runs, and the smoothed elasticity as a tidy table."""
+    """A figure's training runs.
 
-    images: dict[int, Dataset]
-    run: Run
+    Attributes:
+        frame: smoothed elasticity: columns `COLUMNS`; empty if the data set is not here.
+        curves: columns `CURVES`: test accuracy, and what `spread` returns.
+        seeds: of the runs.
+        samples: number of training images, 0 if the set is not here.
+    """
+
     frame: pd.DataFrame
+    curves: pd.DataFrame
     seeds: list[int]
+    samples: int
 
 
-def experiment(seeds: list[int], size: SimpleNamespace, dtype: torch.dtype, device: torch.device) -> Experiment:
-    """Run one of Figures 1, 2 and 13.
+def experiment(
+    seeds: list[int],
+    size: SimpleNamespace,
+    dtype: torch.dtype,
+    device: torch.device,
+    keep: str | Path | None = None,
+) -> Experiment:
+    """Run one of Figures 1, 2 and 13: train on three classes and follow the smoothed elasticity of Definition 3.
 
     Args:
-        seeds: one training run each, on an own draw of the images.
-        size: data (name of the set), classes, side (images are resized to side x side), width, blocks, k, lr, batch,
-            steps, every.
+        seeds: one training run each, on an own draw of images, with own weights, batches and points.
+        size: data (name of the set), optional (go on without it), classes, side (images are resized to side x side),
+            per_class and n_test (images, None: all), width, blocks, stem, init, k, lr, weight_decay, batch, steps,
+            looks (intervals of the logarithmic grid of times), stride (every how many looks all variants are taken),
+            sampled (points of each class that the variants step on).
         dtype, device: of the training.
+        keep: a folder in which a seed that is done, and a training under way, outlive the process; None: nowhere.
     """
-    images = {seed: draw(size, seed, dtype, device) for seed in seeds}
-    run = smoothed(seeds, size, images, dtype)
-    return Experiment(images, run, tidy(run, seeds, size.classes), seeds)
+    if getattr(size, "optional", False) and not data.present(size.data):
+        return Experiment(pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVES), seeds, 0)
+    pieces, samples = [], 0
+    for seed in seeds:
+        images = draw(size, seed, dtype, device)
+        samples = len(images.y_train)
+        pieces.append(kept(seed, size, images, dtype, None if keep is None else Path(keep)))
+    frame = pd.concat([frame for frame, _ in pieces], ignore_index=True)
+    return Experiment(frame, pd.concat([curve for _, curve in pieces], ignore_index=True), seeds, samples)
+
+
+CURVES = ["seed", "step", "test_accuracy", "own_median", "own_least", "other_median", "largest"]
+
+
+def kept(
+    seed: int, size: SimpleNamespace, images: Dataset, dtype: torch.dtype, keep: Path | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the tables of one seed, from `keep` if it was finished there, else from `followed`, kept when done."""
+    if keep is None:
+        return followed(seed, size, images, dtype, None)
+    name = files.content_key({}, vars(size), str(dtype), seed)[:16]  # two figures may share a data set
+    place, under_way = keep / f"{size.data}-{name}.json", keep / f"{size.data}-{name}"
+    if place.is_file():
+        found = files.read_json(place)
+        return tuple(pd.DataFrame(table).replace("inf", np.inf) for table in (found["frame"], found["curves"]))
+    frame, curves = followed(seed, size, images, dtype, under_way)
+    files.write_json(place, {"frame": frame.to_dict("list"), "curves": curves.to_dict("list")})
+    shutil.rmtree(under_way, ignore_errors=True)
+    return frame, curves
 
 
 def draw(size: SimpleNamespace, seed: int, dtype: torch.dtype, device: torch.device) -> Dataset:
-    """Return the images of one seed: attributes data, classes and side of `size`."""
-    return data.load(size.data, classes=size.classes, size=size.side, seed=seed, dtype=dtype, device=device)
+    """Return the images of one seed: attributes data, classes, side of `size`, and per_class and n_test if given."""
+    per_class = getattr(size, "per_class", None)
+    return data.load(
+        size.data,
+        classes=size.classes,
+        n_train=None if per_class is None else per_class * len(size.classes),
+        n_test=getattr(size, "n_test", None),
+        size=size.side,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+    )
 
 
 def chosen_points(images: Dataset, k: int, seed: int, purpose: str = "chosen") -> tuple[Tensor, Tensor]:
@@ -63,66 +118,128 @@ def chosen_points(images: Dataset, k: int, seed: int, purpose: str = "chosen") -
 
 
 def network(size: SimpleNamespace, images: Dataset, out_dim: int = 3) -> ResNet:
-    """Return the residual network without normalisation at this size: attributes `width` and `blocks`."""
-    return ResNet(tuple(images.X_train.shape[1:]), out_dim, size.width, tuple(size.blocks))
-
-
-def smoothed(seeds: list[int], size: SimpleNamespace, images: dict[int, Dataset], dtype: torch.dtype) -> Run:
-    """Train on three classes and follow the smoothed elasticity of Definition 3 (limit of a small step).
-
-    Args:
-        seeds: one run each; a seed fixes images, initial weights, order and the k points of each class.
-        size: width, blocks, k, lr, batch, steps, every.
-        images: the data of every seed.
-        dtype: precision of the training.
-
-    Returns:
-        The run; its arrays hold, for each of `elasticity.STATISTICS`, (run, time, C, C): row = class of x', column =
-        sampled class. Its frame has `loss` and `test_accuracy`.
-    """
-    points = {seed: chosen_points(images[seed], size.k, seed) for seed in seeds}
-
-    def watch(state: State) -> dict[str, Tensor]:
-        x, y = points[state.seed]
-        found = elasticity.s_rel_smoothed(*elasticity.kl_limit(state.model, x, x, y), classes=3)
-        with torch.no_grad():
-            own = images[state.seed]
-            accuracy = (state.model(own.X_test).argmax(-1) == own.y_test).to(dtype).mean()
-        return {"test_accuracy": accuracy} | {name: getattr(found, name) for name in elasticity.STATISTICS}
-
-    return fit(
-        network(size, images[seeds[0]]),
-        lambda seed: (images[seed].X_train, images[seed].y_train),
-        loss="cross_entropy",
-        optimizer="adam",
-        lr=size.lr,
-        batch_size=size.batch,
-        steps=size.steps,
-        seeds=seeds,
-        dtype=dtype,
-        probes={"watch": Probe(watch, every=size.every)},
+    """Return the residual network without normalisation at this size: width, blocks, stem and init."""
+    init = getattr(size, "init", "torch")
+    return ResNet(
+        tuple(images.X_train.shape[1:]),
+        out_dim,
+        size.width,
+        tuple(size.blocks),
+        stem=getattr(size, "stem", "3x3"),
+        init=init,
+        output_init="torch",
     )
 
 
-def tidy(run: Run, seeds: list[int], classes: list[Any]) -> pd.DataFrame:
-    """Return the smoothed elasticity as a table: seed, step, sampled class, class of x', kind, statistic, value."""
+def followed(
+    seed: int, size: SimpleNamespace, images: Dataset, dtype: torch.dtype, checkpoint: Path | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train one seed and return its smoothed elasticity (columns `COLUMNS`) and its accuracy (`CURVES`).
+
+    Args:
+        seed: it fixes weights, order of batches and the k points of each class.
+        size: as in `experiment`;  images: of this seed;  dtype: of the training.
+        checkpoint: folder of `fit`.
+    """
+    x, y = chosen_points(images, size.k, seed)
+    count = len(size.classes)
+    sampled = torch.cat([torch.arange(c * size.k, c * size.k + min(size.sampled, size.k)) for c in range(count)])
+    times = log_steps(size.steps, size.looks)
+
+    def limit(state: State) -> dict[str, Tensor]:
+        found = variants.limits(state.model, x, y)
+        blocks = {name: elasticity.s_rel_smoothed(*forms, classes=count) for name, forms in found.items()}
+        with torch.no_grad():
+            accuracy = (state.model(images.X_test).argmax(-1) == images.y_test).to(dtype).mean()
+        scalars = {"test_accuracy": accuracy, **spread(*found["limit"], y)}
+        wanted = [("limit", name) for name in STATISTICS] + [(name, STATISTICS[0]) for name in variants.WITHOUT_LABEL]
+        return scalars | {f"{name}/{statistic}": getattr(blocks[name], statistic) for name, statistic in wanted}
+
+    def steps(state: State) -> dict[str, Tensor]:
+        found = variants.ratios(*variants.stepped(state.model, x, y, sampled, size.lr))
+        return {
+            f"{name}/{statistic}": block
+            for name, ratio in found.items()
+            for statistic, block in variants.class_blocks(ratio, y, sampled, count).items()
+        }
+
+    run = fit(
+        network(size, images, count),
+        images.X_train,
+        images.y_train,
+        loss="cross_entropy",
+        optimizer={"name": "adam", "weight_decay": getattr(size, "weight_decay", 0.0)},
+        lr=size.lr,
+        batch_size=size.batch,
+        steps=size.steps,
+        seeds=[seed],
+        dtype=dtype,
+        probes={
+            "limit": Probe(limit, every=0, at=times),
+            "steps": Probe(steps, every=0, at=times[:: size.stride]),
+        },
+        record=0,
+        checkpoint=checkpoint,
+    )
+    curves = run.frame.dropna(subset=["test_accuracy"])[CURVES].reset_index(drop=True)
+    return tidy(run.arrays, run.times, seed, size.classes), curves
+
+
+def spread(at_points: Tensor, own: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Return how large the two sides of the ratio S are: divergences in units of half the squared step.
+
+    Args:
+        at_points: at point i after a step on point j, (n, n);  own: at the sampled point itself, (n,);  y: classes.
+
+    Returns:
+        `own_median` and `own_least` (over the sampled points), `other_median` (over pairs of different classes) and
+        `largest` (S over all pairs).
+    """
+    other = y[:, None] != y[None, :]
+    return {
+        "own_median": own.median(),
+        "own_least": own.min(),
+        "other_median": at_points[other.to(at_points.device)].median(),
+        "largest": (at_points / own).max(),
+    }
+
+
+def tidy(
+    arrays: Mapping[str, np.ndarray], times: Mapping[str, np.ndarray], seed: int, classes: list[Any]
+) -> pd.DataFrame:
+    """Return the blocks of one run, named "variant/statistic", (1, time, C, C) each, as a table of `COLUMNS`."""
     rows = []
-    times = np.asarray(run.times["off_diagonal"])
-    for name in elasticity.STATISTICS:
-        values = run.arrays[name]
+    for name, values in sorted(arrays.items()):  # a training that goes on may have them in another order
+        variant, statistic = name.split("/")
         index = pd.MultiIndex.from_product(
-            [seeds, times, classes, classes], names=["seed", "step", "class of x'", "sampled class"]
+            [[seed], np.asarray(times[name]), classes, classes], names=["seed", "step", "class of x'", "sampled class"]
         )
-        rows.append(pd.DataFrame({"statistic": name, "value": values.reshape(-1)}, index=index).reset_index())
+        values = values.reshape(-1).astype(np.float64)
+        rows.append(
+            pd.DataFrame({"value": values}, index=index).reset_index().assign(variant=variant, statistic=statistic)
+        )
     frame = pd.concat(rows, ignore_index=True)
     same = frame["class of x'"] == frame["sampled class"]
-    return frame.assign(kind=np.where(same, "same class", "other class"))
+    return frame.assign(kind=np.where(same, "same class", "other class"))[COLUMNS]
 
 
-def own_and_other(frame: pd.DataFrame, statistic: str) -> pd.DataFrame:
-    """Return one statistic of `tidy` as means over the same and over the other classes, by seed and step."""
-    chosen = frame[frame["statistic"] == statistic]
-    return chosen.groupby(["kind", "seed", "step"], sort=False, as_index=False)["value"].mean()
+def own_and_other(frame: pd.DataFrame, statistic: str, variant: str = "limit") -> pd.DataFrame:
+    """Return one statistic as geometric means over the same and over the other classes, by seed and step."""
+    chosen = frame[(frame["statistic"] == statistic) & (frame["variant"] == variant)]
+    grouped = np.log(chosen.set_index(["kind", "seed", "step"])["value"]).groupby(level=[0, 1, 2], sort=False)
+    return np.exp(grouped.mean()).reset_index()
+
+
+def by_variant(frame: pd.DataFrame, statistic: str) -> pd.DataFrame:
+    """Return `own_and_other` of every variant, with a column that names it."""
+    known = [name for name in variants.VARIANTS if (frame["variant"] == name).any()]
+    parts = [own_and_other(frame, statistic, name).assign(variant=name) for name in known]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["variant", "kind", "seed", "step"])
+
+
+def of_limit(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the deciding variant, the limit of a small step."""
+    return frame[frame["variant"] == "limit"]
 
 
 def joined(experiments: Mapping[str, Experiment]) -> pd.DataFrame:
@@ -132,174 +249,39 @@ def joined(experiments: Mapping[str, Experiment]) -> pd.DataFrame:
 
 def caption(what: str, size: SimpleNamespace, found: Experiment, statistic: str) -> str:
     """Return what one of the image figures draws, from the run itself."""
-    names = ", ".join(str(c) for c in size.classes)
     return (
-        f"{what}, here on {size.data} classes {names} at {size.side}x{size.side}: smoothed elasticity "
+        f"{what}, here on {_told(size, found)}: smoothed elasticity of Definition 2 in its small-step limit "
         f"({statistic.replace('_', ' ')} of the block, k = {size.k}) over training, one panel per sampled class. "
-        f"Residual network of width {size.width} without normalisation, Adam at {size.lr:g}, batch {size.batch}; mean "
-        f"and range over {len(found.seeds)} seeds, logarithmic scale."
+        f"Adam at {size.lr:g}, batch {size.batch}; geometric mean and range over {len(found.seeds)} seeds, logarithmic "
+        "scales."
     )
 
 
-def printed_setup(batch: int, size: SimpleNamespace) -> dict[str, float]:
-    """Build the network of the paper's tables and push one batch through it.
-
-    Args:
-        batch: its images;  size: their side and the network's outputs.
-
-    Returns:
-        `images_lost` (images of the batch without an output), `outputs` of each, number of `weights`, and of
-        `normalisations` among its modules.
-    """
-    model = ResNet18((3, size.side, size.side), size.outputs, generator=generator(0, "printed setup"))
-    with torch.no_grad():
-        images, outputs = model(torch.zeros(batch, 3, size.side, size.side)).shape
-    return {
-        "images_lost": batch - images,
-        "outputs": outputs,
-        "weights": sum(p.numel() for p in model.parameters()),
-        "normalisations": sum("Norm" in type(module).__name__ for module in model.modules()),
-    }
+def variants_caption(size: SimpleNamespace, found: Experiment) -> str:
+    """Return what a figure of the five readings draws, from the run itself."""
+    return (
+        f"Same-class and other-class elasticity by five readings of Definition 2 on {_told(size, found)}; geometric "
+        f"mean and range over {len(found.seeds)} seeds. (c) to (e) after one step of a fresh Adam of size {size.lr:g}, "
+        f"(b) to (e) on {size.sampled} sampled points of each class; dotted: 1."
+    )
 
 
-def definition2_over_seeds(seeds: list[int], size: SimpleNamespace, device: torch.device) -> pd.DataFrame:
-    """Return the readings of `definition2` and of Definition 3's identity at initial weights: evidence by seed.
-
-    The networks, points and images are drawn for this purpose alone: no other run of a seed shares them.
-
-    Args:
-        seeds: one network and one choice of points each.
-        size: data, classes, side, width, blocks, k, lr.
-        device: where to compute.
-    """
-    device = float64_device(device)
-    rows = []
-    for seed in seeds:
-        images = draw(size, seed, torch.float64, device)
-        model = network(size, images).to(torch.float64)
-        model.reset(generator(seed, "definition 2/init"))
-        model = model.to(device)
-        x, y = chosen_points(images, size.k, seed, "definition 2/chosen")
-        blocks = elasticity.kl_limit(model, x, x, y)
-        found = elasticity.s_rel_smoothed(*blocks, classes=3)
-        block = {
-            "identity_gap": diagonal_share(*blocks, classes=3),
-            "mean_of_block": float(found.mean.diagonal().mean()),
-            "without_diagonal": float(found.off_diagonal.diagonal().mean()),
-        }
-        rows.append({"seed": seed} | definition2(model, x, y, size.lr) | block)
-    return table(pd.DataFrame(rows))
+def archived_caption(size: SimpleNamespace, table: pd.DataFrame) -> str:
+    """Return what `variants_caption` says, of an archived run: its sizes and its table of `by_variant`."""
+    classes = ", ".join(map(str, size.classes))
+    return (
+        f"The archived run: {size.data}, classes {classes}, ResNet-18 without normalisation ({size.stem} stem), "
+        f"{size.steps} steps of batch {size.batch}; geometric mean and range over {table['seed'].nunique()} seeds. "
+        f"(c) to (e) after one step of a fresh Adam of size {size.lr:g}; dotted: 1."
+    )
 
 
-def gradient_independence(seeds: list[int], size: SimpleNamespace, device: torch.device) -> pd.DataFrame:
-    """Return how far a sample's gradient depends on the rest of its batch, in float64: evidence by seed.
-
-    Column `gradient_change`: `single_gradients_are_independent` of the chapter's network on its own images.
-    """
-    device = float64_device(device)
-    changes = []
-    for seed in seeds:
-        images = draw(size, seed, torch.float64, device)
-        model = drawn(network(size, images), seed, torch.float64, device)
-        changes.append(single_gradients_are_independent(model, images.X_train[:8]))
-    return per_seed(seeds, {"gradient_change": changes})
-
-
-def definition2(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> dict[str, float]:
-    """Compare Definition 2 with its limit at one network, in float64.
-
-    Returns:
-        `gap`: median relative gap between S at step `lr` and its limit; `slope`: log-log slope of that gap over the
-        steps lr/10, lr/100, lr/1000 (at lr itself ReLU gates flip); `self_gap`: largest |S(x, x) - 1|; `lowest_kl`:
-        smallest divergence; `error32`: median relative error of the textbook sum of KL in float32.
-    """
-    limit = elasticity.s_rel_kl_limit(model, x, x, y)
-
-    def gap(step: float) -> float:
-        return float(((elasticity.s_rel_kl(model, x, x, y, step) - limit).abs() / limit).median())
-
-    steps = [lr / 10**i for i in (1, 2, 3)]
-    exact, own = elasticity.fictitious_kl(model, x, x, y, lr)
-    return {
-        "gap": gap(lr),
-        "slope": loglog_slope(steps, [gap(step) for step in steps]).value,
-        "self_gap": float((exact.diagonal() / own - 1).abs().max()),
-        "lowest_kl": float(exact.min()),
-        "error32": float(((textbook_kl(model, x, y, lr, torch.float32) - exact).abs() / exact).median()),
-    }
-
-
-def textbook_kl(model: nn.Module, x: Tensor, y: Tensor, lr: float, dtype: torch.dtype) -> Tensor:
-    """Return KL(new, old) at every x after a step on every x by the textbook sum of p log(p/q), in precision `dtype`.
-
-    Shape (k, k) as `elasticity.fictitious_kl`; one sample after the other, for comparison only.
-    """
-    low = copy.deepcopy(model).to(dtype)
-    x = x.to(dtype)
-    with torch.no_grad():
-        old = low(x).log_softmax(-1)
-    columns = []
-    for point, label in zip(x, y, strict=True):
-        moved = copy.deepcopy(low)
-        losses.value("cross_entropy", moved(point[None]), label[None]).backward()
-        with torch.no_grad():
-            for p in moved.parameters():
-                p -= lr * p.grad
-            new = moved(x).log_softmax(-1)
-        columns.append((new.exp() * (new - old)).sum(-1))
-    return torch.stack(columns, 1)
-
-
-def diagonal_share(at_points: Tensor, own: Tensor, classes: int) -> float:
-    """Return how far a same-class block mean minus its off-diagonal mean is from (1 - off-diagonal mean) / k."""
-    found = elasticity.s_rel_smoothed(at_points, own, classes)
-    k = len(own) // classes
-    gap = found.mean - found.off_diagonal - (1 - found.off_diagonal) / k
-    return float(gap.diagonal().abs().max())
-
-
-def single_gradients_are_independent(model: nn.Module, x: Tensor) -> float:
-    """Return the largest change of one sample's gradient when the rest of its batch is replaced."""
-
-    def first_gradient(batch: Tensor) -> list[Tensor]:
-        return list(torch.autograd.grad(model(batch)[0].sum(), list(model.parameters())))
-
-    changed = first_gradient(torch.cat([x[:1], 3 * x[1:].flip(0)]))
-    return max(float((a - b).abs().max()) for a, b in zip(first_gradient(x), changed, strict=True))
-
-
-def accuracies(seeds: list[int], size: SimpleNamespace, dtype: torch.dtype, device: torch.device) -> pd.DataFrame:
-    """Train on all classes and on three classes of each set; return test accuracies (Appendix C.2).
-
-    Args:
-        seeds: one run each.
-        size: `data` (names of sets), `classes` (three of each set), side, width, blocks, lr, batch, epochs.
-        dtype, device: of the training.
-
-    Returns:
-        Columns: data, classes ("all" or "three"), seed, accuracy (in percent).
-    """
-    rows = []
-    for name, three in zip(size.data, size.classes, strict=True):
-        for label, classes in (("all", None), ("three", three)):
-            images = {
-                seed: data.load(name, classes=classes, size=size.side, seed=seed, dtype=dtype, device=device)
-                for seed in seeds
-            }
-            first = images[seeds[0]]
-            run = fit(
-                network(size, first, int(first.y_train.max()) + 1),
-                lambda seed, images=images: (images[seed].X_train, images[seed].y_train),
-                loss="cross_entropy",
-                optimizer="adam",
-                lr=size.lr,
-                batch_size=size.batch,
-                steps=size.epochs * (len(first.y_train) // size.batch),
-                seeds=seeds,
-                dtype=dtype,
-            )
-            for seed, model in zip(seeds, run.models, strict=True):
-                with torch.no_grad():
-                    hits = (model(images[seed].X_test).argmax(-1) == images[seed].y_test).double().mean()
-                rows.append({"data": name, "classes": label, "seed": seed, "accuracy": 100 * float(hits)})
-    return pd.DataFrame(rows, columns=["data", "classes", "seed", "accuracy"])
+def _told(size: SimpleNamespace, found: Experiment) -> str:
+    """Return data and network of an experiment in words."""
+    names = ", ".join(str(c) for c in size.classes)
+    if not found.samples:
+        return f"{size.data}, which is not here"
+    return (
+        f"{size.data} classes {names} at {size.side}x{size.side} ({found.samples} training images), a residual network "
+        f"of width {size.width} without normalisation"
+    )

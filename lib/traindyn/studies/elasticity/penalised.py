@@ -163,13 +163,27 @@ def curves(seeds: Sequence[int], size: SimpleNamespace, lam: float = 1.0, theta:
     return pd.concat(frames, ignore_index=True)
 
 
-def caption(number: int, size: SimpleNamespace) -> str:
-    """Return what the figure of one of Figures 6 to 8 draws."""
+def caption(sizes: Sequence[SimpleNamespace]) -> str:
+    """Return what the figure of Figures 6 to 8 draws."""
+    shown = "; ".join(f"$p={size.p}$, dim $={size.dim}$" for size in sizes)
     return (
-        f"As Figure {number} of the source: $p={size.p}$, dim $={size.dim}$, mean of {size.draws} starts for each of "
-        f"{size.seeds} seeds. Loss and $S$ with the printed $M$ and standard normal starts, then $S$ with the "
-        "factor of Eq. 3, and with starts a thousand times smaller. $S$ is divided by its last value."
+        f"As Figures 6 to 8 of the source: {shown}. Top: share of the drop of the loss still to come; bottom: $S$ over "
+        f"its last value. Mean of {sizes[0].draws} starts, then mean and range over {sizes[0].seeds} seeds."
     )
+
+
+def thinned(frames: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Return the curves of Figures 6 to 8 that are drawn: figure, seed, variant, iteration, loss_left, relative.
+
+    loss_left is the share of the drop of the loss that is still to come.
+    """
+    parts = []
+    for number, frame in frames.items():
+        loss = frame.groupby(["seed", "variant"])["loss"]
+        left = (frame["loss"] - loss.transform("last")) / (loss.transform("first") - loss.transform("last"))
+        parts.append(thin(frame.assign(loss_left=left)).assign(figure=number))
+    kept = pd.concat(parts, ignore_index=True)
+    return kept[kept["variant"] != "printed_signs"]
 
 
 def thin(frame: pd.DataFrame, points: int = 120) -> pd.DataFrame:
@@ -281,13 +295,16 @@ def phases(frame: pd.DataFrame, settled: float, late: float = 1 / 3) -> pd.DataF
 def loss_link(figures: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """Return how far S rises while the loss falls, by figure, from the tables of `phases` of Figures 6 to 8.
 
-    Columns linked and linked_log of the printed M, linked_small of the small start; cases: the figure's number.
+    Columns linked, linked_log and t99 of the printed M, linked_small and t99_small of the small start; cases: the
+    figure's number.
     """
     by = {number: read.unstack("variant") for number, read in figures.items()}
     chosen = {
         "linked": ("linked", "printed"),
         "linked_log": ("linked_log", "printed"),
         "linked_small": ("linked", "small_start"),
+        "t99": ("t99", "printed"),
+        "t99_small": ("t99", "small_start"),
     }
     return stacked(
         {n: pd.DataFrame({name: read[of] for name, of in chosen.items()}) for n, read in by.items()}, "figure"

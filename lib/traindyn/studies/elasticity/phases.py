@@ -38,7 +38,8 @@ def phases(run: Run, seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFram
         `net_rise`, `risk_correlation`, `late_minimum` (smallest S of any pool point over the last two thirds),
         `falling` (share of pool points whose S falls there by more than 1 %), `window_share` (largest share of pool
         points whose maximum over a common early window lies below their late minimum), `final_risk`, and `dip` (the
-        lowest window's maximum over the late minimum, the larger of the two pairs).
+        lowest window's maximum over the late minimum, the larger of the two pairs), and `t90` (the time by which
+        the share `dropped` of the drop of the risk is done).
     """
     t, curves = recorded(run, seeds)
     late, thirds, length = t >= size.late * size.steps, t >= size.steps / 3, size.early * size.steps
@@ -61,6 +62,7 @@ def phases(run: Run, seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFram
         "late_minimum": pool[:, thirds].min(axis=(1, 2)),
         "falling": falls.any(axis=1).mean(axis=1),
         "window_share": [window_share(t, p.T, late, length) for p in pool],
+        "t90": t[dropped.argmax(axis=1)].astype(float),
         "final_risk": risk[:, -1],
         "dip": np.max(dips, axis=1),
     }
@@ -117,25 +119,14 @@ def _windows(t: np.ndarray, late: np.ndarray, length: float) -> list[tuple[int, 
     return [(first, last) for first, last in enumerate(lasts) if last < len(t) and not late[last]]
 
 
-def phase_frame(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Return Figure 4 as a table: init, seed, t, pair, srel."""
-    frames = [
-        run.frame.dropna(subset=["near"])
-        .rename(columns={"step": "t"})
-        .melt(["seed", "t"], ["near", "far"], var_name="pair", value_name="srel")
-        .assign(init=law)
-        for law, run in runs.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
 def risk_frame(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Return Figure 5 as a table: init, seed, t, quantity (elasticity or risk), curve, value."""
+    """Return Figures 4 and 5 as a table: init, seed, t, quantity (elasticity or risk), curve, value."""
     frames = []
     for law, run in runs.items():
-        rows = run.frame.dropna(subset=["near"]).rename(columns={"step": "t"})
-        rows = rows.assign(**{"mean of near and far": (rows["near"] + rows["far"]) / 2, "empirical": rows["loss"]})
-        long = rows.melt(["seed", "t"], ["mean of near and far", "empirical", "population"], "curve", "value")
-        is_s = long["curve"] == "mean of near and far"
+        rows = run.frame.dropna(subset=["near"]).rename(columns={"step": "t", "loss": "empirical risk"})
+        rows = rows.rename(columns={"population": "population risk", "near": "near pair", "far": "far pair"})
+        curves = ["near pair", "far pair", "empirical risk", "population risk"]
+        long = rows.melt(["seed", "t"], curves, "curve", "value")
+        is_s = long["curve"].str.endswith("pair")
         frames.append(long.assign(init=law, quantity=np.where(is_s, "local elasticity", "risk")))
     return pd.concat(frames, ignore_index=True)

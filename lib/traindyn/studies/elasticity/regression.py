@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from traindyn.compute import generator
+from traindyn.errors import InputError
 from traindyn.evidence import table
 from traindyn.learn.models import FCN
 from traindyn.learn.train import Probe, Run, State, fit
@@ -191,6 +192,41 @@ def setup_numbers(seeds: list[int], size: SimpleNamespace) -> pd.DataFrame:
         "variance_gap": [abs(float(y.var()) / variance - 1) for y in targets],
     }
     return per_seed(seeds, columns)
+
+
+def one_norm(dim: int, width: int, depth: int) -> FCN:
+    """Return a ReLU network without biases that is the 1-norm of its input, exactly.
+
+    It is 2 sum_i relu(x_i) - relu(s) + relu(-s) with s = sum_i x_i, since |a| = 2 relu(a) - a: dim + 2 units of the
+    first layer, which the later layers pass on, as they are not negative.
+
+    Raises:
+        InputError: fewer than two layers, or less than dim + 2 units.
+    """
+    if depth < 2 or width < dim + 2:
+        raise InputError(f"one_norm: expected depth >= 2 and width >= {dim + 2}, got {depth} and {width}")
+    model = FCN(dim, width, depth, parameterization="standard", bias=False, output_bias=False).double()
+    first, *later = [w for w in model.parameters()]
+    with torch.no_grad():
+        first.zero_()
+        first[:dim] = torch.eye(dim, dtype=first.dtype)
+        first[dim], first[dim + 1] = 1.0, -1.0
+        for weight in later[:-1]:
+            weight.copy_(torch.eye(width, dtype=weight.dtype))
+        later[-1].zero_()
+        later[-1][0, : dim + 2] = torch.tensor([2.0] * dim + [-1.0, 1.0], dtype=first.dtype)
+    return model
+
+
+def representation_error(size: SimpleNamespace, points: int = 1000) -> dict[str, float]:
+    """Return "representation_error": relative distance of `one_norm` at in_dim, width, depth from the 1-norm.
+
+    The points are normal; which they are does not matter, as the two are the same function.
+    """
+    X, y = l1_data(points, size.in_dim, 0, "representation")
+    with torch.no_grad():
+        gap = (one_norm(size.in_dim, size.width, size.depth)(X) - y).abs() / y
+    return {"representation_error": float(gap.max())}
 
 
 def constant_risk(dim: int) -> float:

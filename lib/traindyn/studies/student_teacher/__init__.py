@@ -2,6 +2,7 @@
 
 from traindyn.studies.student_teacher import (
     angles,
+    attraction,
     critical,
     deep,
     evidence,
@@ -21,6 +22,7 @@ from traindyn.studies.student_teacher import (
 
 __all__ = [
     "angles",
+    "attraction",
     "critical",
     "deep",
     "evidence",

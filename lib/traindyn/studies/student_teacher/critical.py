@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -162,38 +163,38 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
             student counts as aligned for Corollary 2.
 
     Returns:
-        `seeds`; `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over the training set and nodes), `dropped`
-        (relative rms change of the held-out output when all students that are not matched are removed); over
-        (seeds, T, m): `cosine`, `absolute` (best with each teacher, bias included), `bound` (sin theta * max_k
-        |alpha_kj| / eps of the best co-linear student); over (seeds, T, n): `node` (best cosine of each student),
-        `strength` (|v_k| |w_k|).
+        `seeds`; `steps` (T,); over (seeds, T): `eps` (largest entry of g_1 over nodes, training set and fresh inputs:
+        the theorem bounds it at every input), `dropped` (relative rms change of the held-out output when all students
+        that are not matched are removed), `angle` (sin theta of the worst teacher); over (seeds, T, m): `cosine`,
+        `absolute` (best with each teacher, bias included), `bound` (sin theta * max_k |alpha_kj| / eps of the best
+        co-linear student, over `proof_constant`); over (seeds, T, n): `node` (best cosine of each student), `strength`
+        (|v_k| |w_k|).
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs)
     X, fresh = (
         learn.INPUTS * normal(seeds, purpose, n, size.d) for purpose, n in (("data", size.n), ("eval", size.n_eval))
     )
-    y, hidden = teacher(X), teacher.layers(fresh)[0]
+    y, (hidden, wanted) = teacher(X), teacher.layers(fresh)
     target = torch.cat([teacher.weights[0], teacher.biases[0]], 1)
     nets = learn.students(seeds, [size.d, size.factor * size.m, size.outputs], size.std)
 
     def look(net: learn.Nets, runs: slice, step: int) -> dict[str, Tensor]:
-        f = net.layers(X[runs])
-        V = net.weights[1]
-        g = ((y[runs] - f[1]) @ V.mT) * (f[0] > 0)
+        f, held, V = net.layers(X[runs]), net.layers(fresh[runs]), net.weights[1]
+        both = ((f, y[runs]), (held, wanted[runs]))
+        eps = torch.stack([(((out - h[1]) @ V.mT) * (h[0] > 0)).abs().amax((1, 2)) for h, out in both]).amax(0)
         W = torch.cat([net.weights[0], net.biases[0]], 1)
         cosine = _cosine(W, target[runs])
         best = cosine.abs().argmax(1)
         theta = measure.angle(torch.take_along_dim(net.weights[0].mT, best[..., None], 1), teacher.weights[0][runs].mT)
         alpha = (V @ teacher.weights[1][runs].mT).abs().amax(1)
-        eps = g.abs().amax((1, 2))
-        held = net.layers(fresh[runs])
         kept = measure.correlate(held[0], hidden[runs]).amax(2) >= size.matched
         rest = (held[0] * ~kept[:, None, :]) @ V
         return {
             "eps": eps,
             "cosine": cosine.amax(1),
             "absolute": cosine.abs().amax(1),
-            "bound": theta.sin() * alpha / eps[:, None],
+            "bound": theta.sin() * alpha / eps[:, None] / proof_constant(size.d, (size.factor + 1) * size.m),
+            "angle": theta.sin().amax(1),
             "dropped": rest.norm(dim=(1, 2)) / held[1].norm(dim=(1, 2)),
             "node": cosine.amax(2),
             "strength": V.norm(dim=2) * W.norm(dim=1),
@@ -203,6 +204,17 @@ def trained(seeds: Sequence[int], size: SimpleNamespace) -> SimpleNamespace:
     at = learn.epochs(size.steps, 1.2, 20)
     found, steps = learn.train(nets, learn.from_set(X, y, seeds, size.batch), size.steps, plan, look, at)
     return SimpleNamespace(seeds=list(seeds), steps=steps, **found)
+
+
+def proof_constant(d: int, units: int, radius: float = 1.0) -> float:
+    """Return M K of Lemma 5 for delta -> 0: sin theta stays below M K eps / |alpha| in the proof of Theorem 5.
+
+    Args:
+        d: inputs.
+        units: K, students and teachers together.
+        radius: of a ball on the node's boundary inside the region (the printed M has 2 pi in its place).
+    """
+    return 10 * units / radius * math.sqrt(d / (2 * math.pi))
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -220,9 +232,10 @@ def ends(run: SimpleNamespace, loose: float, aligned: float, opposite: float = 0
 
     Returns:
         `fall` (peak over final eps), `worst_cosine` (of the worst teacher at the end), `bound` (largest over teachers
-        and steps), `dropped`, `dropped_early` (at the end, and after a tenth of the steps), `unaligned_share` (median
-        |v||w| of unaligned students over that of aligned ones at the end; 0 if none is unaligned), `opposite`
-        (teachers that end co-linear with a student only with the opposite sign).
+        and steps), `narrowed` (worst teacher's sin theta at the peak of eps over that at the end), `dropped`,
+        `dropped_early` (at the end, and after a tenth of the steps), `unaligned_share` (median |v||w| of unaligned
+        students over that of aligned ones at the end; 0 if none is unaligned), `opposite` (teachers that end co-linear
+        with a student only with the opposite sign).
     """
     early = int(np.argmax(run.steps >= 0.1 * run.steps[-1]))
     node, strength = run.node[:, -1], run.strength[:, -1]
@@ -232,6 +245,7 @@ def ends(run: SimpleNamespace, loose: float, aligned: float, opposite: float = 0
         "fall": run.eps.max(axis=1) / run.eps[:, -1],
         "worst_cosine": run.cosine[:, -1].min(axis=1),
         "bound": run.bound.max(axis=(1, 2)),
+        "narrowed": run.angle[np.arange(len(run.seeds)), run.eps.argmax(axis=1)] / run.angle[:, -1],
         "dropped": run.dropped[:, -1],
         "dropped_early": run.dropped[:, early],
         "unaligned_share": [share(s, n < loose, n > aligned, 0.0) for n, s in zip(node, strength, strict=True)],

@@ -14,7 +14,6 @@ from torch import Tensor
 from traindyn.compute import generator
 from traindyn.evidence import table
 from traindyn.measure import teacher as measure
-from traindyn.measure.curves import first_time
 from traindyn.studies.student_teacher import students as learn
 from traindyn.studies.student_teacher import teachers
 from traindyn.studies.student_teacher.critical import share
@@ -82,31 +81,27 @@ def mean_best(run: SimpleNamespace) -> np.ndarray:
     return np.stack([getattr(run, f"best_{depth}").mean(2) for depth in range(1, run.depth + 1)])
 
 
-def first_crossing(run: SimpleNamespace, level: float) -> np.ndarray:
-    """Return the first recorded step with a mean best correlation above `level`, (layers, R); inf if never."""
-    return first_time(run.steps, mean_best(run), level)
-
-
-def alignment(run: SimpleNamespace, level: float = np.inf) -> pd.DataFrame:
+def alignment(run: SimpleNamespace) -> pd.DataFrame:
     """Return per seed and layer of the student how well it has found the teacher's.
 
     Args:
         run: of `train`.
-        level: mean best correlation whose first crossing is looked for.
 
     Returns:
         `start`, `best` (mean over teacher nodes of the best correlation, before and after training), `worst` (of the
-        worst teacher node after it), `crossing` (step at which `best` exceeds `level`; inf if never), `spearman`
-        (between best correlation and E beta_kk of the student's nodes at the end).
+        worst teacher node after it), `early` (how far the mean has come on its way from `start` to 1, in the mean over
+        all looks, which are spaced in logarithmic time), `spearman` (between best correlation and E beta_kk of the
+        student's nodes at the end).
     """
-    best, crossing, rows = mean_best(run), first_crossing(run, level), []
+    best, rows = mean_best(run), []
     for depth in range(1, run.depth + 1):
         worst = getattr(run, f"best_{depth}")[:, -1].min(1)
         for i, seed in enumerate(run.seeds):
             order = spearmanr(_end(run, "rho", depth)[i], _end(run, "beta", depth)[i]).statistic
             path = best[depth - 1, i]
-            rows.append((seed, depth, path[0], path[-1], worst[i], crossing[depth - 1, i], order))
-    columns = ["seed", "layer", "start", "best", "worst", "crossing", "spearman"]
+            early = ((path - path[0]) / (1 - path[0])).mean()
+            rows.append((seed, depth, path[0], path[-1], worst[i], early, order))
+    columns = ["seed", "layer", "start", "best", "worst", "early", "spearman"]
     return table(pd.DataFrame(rows, columns=columns), "layer")
 
 
@@ -118,14 +113,16 @@ def l_shape(run: SimpleNamespace, loose: float, matched: float) -> pd.DataFrame:
         loose, matched: correlations below which a node is loose, and above which it is matched.
 
     Returns:
-        `ratio`: median sqrt(E beta_kk) of loose nodes over that of matched ones; `product_ratio`: the same of
-        sqrt(E beta_kk) |w_k|, which Theorem 3 speaks of. NaN where either are missing.
+        `ratio`: median E beta_kk of loose nodes over that of matched ones; `root_ratio`: the same of its square root;
+        `product_ratio`: of sqrt(E beta_kk) |w_k|, which Theorem 3 speaks of. NaN where either are missing.
     """
-    norm, rows = np.sqrt(_end(run, "beta", 1)), []
-    for seed, rho, v, w in zip(run.seeds, _end(run, "rho", 1), norm, run.incoming[:, -1], strict=True):
-        groups = rho < loose, rho > matched
-        rows.append((seed, share(v, *groups), share(v * w, *groups)))
-    return table(pd.DataFrame(rows, columns=["seed", "ratio", "product_ratio"]))
+    rows = []
+    for seed, rho, beta, w in zip(
+        run.seeds, _end(run, "rho", 1), _end(run, "beta", 1), run.incoming[:, -1], strict=True
+    ):
+        read = beta, np.sqrt(beta), np.sqrt(beta) * w
+        rows.append((seed, *(share(values, rho < loose, rho > matched) for values in read)))
+    return table(pd.DataFrame(rows, columns=["seed", "ratio", "root_ratio", "product_ratio"]))
 
 
 def _end(run: SimpleNamespace, name: str, depth: int) -> np.ndarray:

@@ -38,10 +38,12 @@ def cover_time(run: Trained, matched: float, last: float | None = None) -> np.nd
 
 
 def order(run: Trained, matched: float, last: float | None = None) -> np.ndarray:
-    """Return per seed the Spearman correlation (ties averaged) between teacher index and cover time, (R,)."""
+    """Return per seed the Spearman correlation (ties averaged) between teacher index and cover time, (R,).
+
+    NaN if all are covered at the same recorded time, or none is.
+    """
     times = cover_time(run, matched, last)
-    # all at once: no order at all
-    return np.array([0.0 if len(set(row)) == 1 else spearmanr(np.arange(len(row)), row).statistic for row in times])
+    return np.array([spearmanr(np.arange(len(row)), row).statistic if len(set(row)) > 1 else np.nan for row in times])
 
 
 def followers(run: Trained, epoch: float, above: float) -> np.ndarray:
@@ -83,40 +85,58 @@ def strong_first(runs: Runs, equal: Trained, matched: float, last: float = 20) -
 
 
 def focus_shifting(
-    runs: Runs, aligned: float, matched: float, deciding: int = 5, shares: tuple = (1, 20), moves: tuple = (5, 100)
+    runs: Runs, chased: float, aligned: float, deciding: int = 5, first: float = 0.5, held: float = 5, last: float = 100
 ) -> list[pd.DataFrame]:
-    """Return who chases the strongest teacher, and who changes its best teacher.
+    """Return who chases the strongest teacher at first, and where these students end.
+
+    A student chases the strongest teacher at an epoch if that is its best one, at a correlation above `chased`; it has
+    switched if another one is its best at the end, at a correlation above `aligned`.
 
     Args:
         runs: by width.
-        aligned, matched: correlations from which a student counts as aligned, and as matched.
+        chased, aligned: correlations, as above.
         deciding: width of the first table.
-        shares, moves: epochs of the two tables.
+        first: epoch at which a student chases.
+        held: epoch at which students that are aligned with the strongest teacher are looked at again.
+        last: the end.
 
     Returns:
-        Per seed and epoch: `on_strongest` (share of the aligned students whose best teacher is the strongest); per
-        seed and width: `moved` (share of the students whose best teacher changes between the two epochs), numbers of
-        students that are `matched` and not (`loose`) at the first, and how many of these moved.
+        Per seed: `chasing` (share of the students), `covered` (epoch at which the strongest teacher has its first
+        aligned student), `turned` (median epoch at which a student that switched is first closer to another teacher;
+        NaN if none has); per seed and width: `chasers`, `switched` (numbers), `held` (aligned with the strongest
+        teacher at that epoch), `left` (those among them that end at another).
     """
-    chase, moved = [], []
-    run = runs[deciding]
-    for epoch in shares:
-        if (at := run.at(epoch)) is not None:
-            near = run.rho[:, at] > aligned
-            share = ((run.pick[:, at] == 0) & near).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
-            chase += [(s, epoch, value) for s, value in zip(run.seeds, share, strict=True)]
+    opening, moves = [], []
     for width, run in runs.items():
-        first, last = (run.at(epoch) for epoch in moves)
-        if first is None or last is None:
+        early, middle, late = (run.at(epoch) for epoch in (first, held, last))
+        if early is None or middle is None or late is None:
             continue
-        move, bound = run.pick[:, first] != run.pick[:, last], run.rho[:, first] > matched
-        groups = [move.mean(1), bound.sum(1), (move & bound).sum(1), (~bound).sum(1), (move & ~bound).sum(1)]
-        moved += [(s, width, *values) for s, *values in zip(run.seeds, *groups, strict=True)]
-    names = ["moved", "matched", "matched_moved", "loose", "loose_moved"]
+        chase = (run.pick[:, early] == 0) & (run.lead[:, early] > chased)
+        ends = (run.pick[:, late] != 0) & (run.rho[:, late] > aligned)
+        kept = (run.pick[:, middle] == 0) & (run.rho[:, middle] > aligned)
+        counts = [part.sum(1) for part in (chase, chase & ends, kept, kept & ends)]
+        moves += [(s, width, *row) for s, *row in zip(run.seeds, *counts, strict=True)]
+        if width == deciding:
+            covered = cover_time(run, aligned)[:, 0]
+            turned = [turn_time(run, i, switched, early) for i, switched in enumerate(chase & ends)]
+            opening = list(zip(run.seeds, chase.mean(1), covered, turned, strict=True))
     return [
-        rows(chase, ["seed", "epoch", "on_strongest"], ["epoch"]),
-        rows(moved, ["seed", "width", *names], ["width"]),
+        rows(opening, ["seed", "chasing", "covered", "turned"]),
+        rows(moves, ["seed", "width", "chasers", "switched", "held", "left"], ["width"]),
     ]
+
+
+def turn_time(run: Trained, at: int, who: np.ndarray, start: int) -> float:
+    """Return the median epoch at which some students of one seed are first closer to a teacher but the strongest.
+
+    Args:
+        run: what was trained.
+        at: position of the seed.
+        who: which students, (n,).
+        start: position of the epoch from which they are followed.
+    """
+    away = run.pick[at, start:][:, who] != 0
+    return float(np.median(run.epochs[start:][away.argmax(0)])) if who.any() else float("nan")
 
 
 def l_shape(runs: Runs, size: Any, early: float = 2) -> pd.DataFrame:
@@ -205,14 +225,34 @@ def recovery_rates(runs: Runs, decays: Mapping[float, Runs], p: float, matched: 
     ]
 
 
-def stuck(runs: Runs, longer: Trained, mild: Trained, matched: float) -> list[pd.DataFrame]:
-    """Return `rates`, and of 1x students `twice` (after 200 epochs) and `mild` (p = 0.5, after 100), per seed."""
-    others = []
-    for name, run, epoch in (("twice", longer, 200), ("mild", mild, 100)):
-        known = run.at(epoch) is not None
-        found = zip(run.seeds, recovery(run, epoch, matched), strict=True) if known else ()
-        others.append(rows(list(found), ["seed", name]))
-    return [rates(runs, matched), *others]
+def stuck(
+    runs: Runs, decays: Mapping[float, Runs], matched: float, half: float = 100, last: float = 200
+) -> list[pd.DataFrame]:
+    """Return what tells a 1x student that is stuck from one that is slow.
+
+    Args:
+        runs: the sweep; its 1x students are trained up to `last`.
+        decays: other strength decays, by p.
+        matched: correlation of a recovered teacher.
+        half, last: epochs that are compared.
+
+    Returns:
+        `rates` of the sweep; of 1x per seed `share` (recovered at `last`), `missed` (teachers missed at `half`), `late`
+        (those among them that are recovered at `last`), `doubled` (students at `last` beyond the first aligned one of
+        their teacher), `kept` (held-out loss at `last` over that at `half`); per seed `mild`, the share at p = 0.5.
+    """
+    run, found, mild = runs[1], [], []
+    if run.at(last) is not None:
+        before, after = (run.best[:, run.at(epoch)] > matched for epoch in (half, last))
+        doubled = np.maximum(followers(run, last, matched) - 1, 0).sum(1)
+        kept = run.loss[:, run.at(last)] / run.loss[:, run.at(half)]
+        numbers = after.mean(1), (~before).sum(1), (~before & after).sum(1), doubled, kept
+        found = [(s, *row) for s, *row in zip(run.seeds, *numbers, strict=True)]
+    other = decays.get(0.5, {}).get(1)
+    if other is not None and other.at(half) is not None:
+        mild = list(zip(other.seeds, recovery(other, half, matched), strict=True))
+    names = ["seed", "share", "missed", "late", "doubled", "kept"]
+    return [rates(runs, matched), rows(found, names), rows(mild, ["seed", "mild"])]
 
 
 def faster(runs: Runs, matched: float, last: float = 100) -> pd.DataFrame:

@@ -53,16 +53,15 @@ def log_ratio(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     return table(pd.DataFrame(rows, columns=["seed", "gap", "direction"]))
 
 
-def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+def common(seeds: Sequence[int], size: SimpleNamespace) -> pd.DataFrame:
     """Integrate the symmetric case r_k = w^* - sum_k a_k w_k from several initial norms (Eq. 65 to 67).
 
     Returns:
         Per seed and initial norm: `rises` (increases of |h_k - h_k'| while all h > 0), `rises_anywhere` (at
         any time), `negative` (share of pairs that start with h_k + h_k' + S < 0), `late` (change of the log ratios
         over the last tenth), `angle` (largest final angle to w^*).
-        One path of |h_1 - h_2| and the angles of the first seed, for a figure.
     """
-    rows, shown = [], []
+    rows = []
     for norm in size.norms:
         start = starts(seeds, "start", size.nodes, size.d)
         start = norm * start / start.norm(dim=-1, keepdim=True)
@@ -102,13 +101,7 @@ def common(seeds: Sequence[int], size: SimpleNamespace) -> tuple[pd.DataFrame, p
                     "angle": float(last[i].max()),
                 }
             )
-        t = size.step * np.arange(len(path))[:: max(1, len(path) // 150)]
-        turn = angle(path[:, 0], target[0].expand_as(path[:, 0]))[:: max(1, len(path) // 150)]
-        shown += [
-            pd.DataFrame({"initial norm": f"{norm:g}", "node": k, "t": t, "angle": turn[:, k].numpy()})
-            for k in range(size.nodes)
-        ]
-    return table(pd.DataFrame(rows), "norm"), pd.concat(shown, ignore_index=True)
+    return table(pd.DataFrame(rows), "norm")
 
 
 def angle_slope(found: pd.DataFrame, largest: float) -> pd.DataFrame:

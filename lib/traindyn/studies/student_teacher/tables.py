@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from traindyn.studies.student_teacher import evidence
 from traindyn.studies.student_teacher.tasks import Trained
 
 Runs = Mapping[int, Trained]
+WIDTHS = (1, 2, 5, 10)
 
 
 def cloud(runs: Runs, epochs: Sequence[float]) -> pd.DataFrame:
@@ -66,11 +69,12 @@ def trajectories(run: Trained, updates: int) -> pd.DataFrame:
     """Return the first seed's students, each with the teacher that it ends at, over updates (Figure 4).
 
     Args:
-        run: what was trained.
+        run: what was trained, with all pairs.
         updates: in one epoch.
 
     Returns:
-        Columns: epoch, student, teacher, correlation, norm, updates (above 0).
+        Columns: epoch, student, teacher, lead (correlation with the strongest teacher), own (with the one where it
+        ends), norm, updates (above 0).
     """
     final = run.pick[0, -1]
     parts: list[dict[str, Any]] = [
@@ -78,7 +82,8 @@ def trajectories(run: Trained, updates: int) -> pd.DataFrame:
             "epoch": run.epochs,
             "student": k,
             "teacher": int(final[k]),
-            "correlation": run.rho[0, :, k],
+            "lead": run.lead[0, :, k],
+            "own": run.pairs[0, :, k, final[k]],
             "norm": run.norm[0, :, k],
             "updates": run.epochs * updates,
         }
@@ -86,3 +91,53 @@ def trajectories(run: Trained, updates: int) -> pd.DataFrame:
     ]
     table = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
     return table[table["updates"] > 0].sort_values(["teacher", "student", "updates"], ignore_index=True)
+
+
+def told(runs: Runs, matched: float, aligned: float, chased: float) -> dict[str, float]:
+    """Return the numbers that the chapter's prose reads off the sweep; NaN where the run is too short for one.
+
+    Args:
+        runs: by width.
+        matched, aligned, chased: correlations, as in `evidence`.
+
+    Returns:
+        By width (`1x`, ...): `early_` and `late_`, the mean share of teachers recovered after 5 and 100 epochs;
+        `cover_`, the mean epoch at which the weaker half is; `loss10_` and `loss100_`, decimal logarithm of the median
+        held-out loss; `idle_` and `carried_`, mean number of unmatched students after 100 epochs and the sum of their
+        fan-out norms. At 5x: `chasing`, `switched` (shares), `first`, `last` (median cover time of the strongest and
+        the weakest teacher). At 1x: `short`, `doubled` (mean numbers of missed teachers and doubled students after 200
+        epochs).
+    """
+    found: dict[str, float] = {}
+    for width in WIDTHS:
+        run = runs.get(width)
+        rates = {e: _mean(evidence.recovery(run, e, matched)) if _has(run, e) else math.nan for e in (5, 100)}
+        found |= {f"early_{width}x": rates[5], f"late_{width}x": rates[100]}
+        cover = evidence.faster({width: run} if run else {}, matched)["cover"]
+        found[f"cover_{width}x"] = float(cover.mean())
+        for epoch in (10, 100):
+            losses = run.loss[:, run.at(epoch)] if _has(run, epoch) else [math.nan]
+            found[f"loss{epoch}_{width}x"] = float(np.log10(np.median(losses)))
+        loose = run.rho[:, run.at(100)] < matched if _has(run, 100) else None
+        found[f"idle_{width}x"] = math.nan if loose is None else _mean(loose.sum(1))
+        found[f"carried_{width}x"] = math.nan if loose is None else _mean((run.norm[:, run.at(100)] * loose).sum(1))
+    opening, moves = evidence.focus_shifting(runs, chased, aligned)
+    _, stuck, _ = evidence.stuck(runs, {}, matched)
+    five = moves.query("width == 5")
+    times = evidence.cover_time(runs[5], matched)
+    return found | {
+        "chasing": float(opening["chasing"].mean()),
+        "switched": float((five["switched"] / five["chasers"]).mean()),
+        "first": float(np.median(times[:, 0])),
+        "last": float(np.median(times[:, -1])),
+        "short": float((1 - stuck["share"]).mean() * times.shape[1]),
+        "doubled": float(stuck["doubled"].mean()),
+    }
+
+
+def _has(run: Trained | None, epoch: float) -> bool:
+    return run is not None and run.at(epoch) is not None
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values))

@@ -24,13 +24,15 @@ class Trained:
     Attributes:
         seeds: one per run.
         p, factor: decay of the teacher's strength; n = factor * m.
-        epochs: (T,), 1 epoch = `epoch` updates.
+        epochs: (T,), 1 epoch = `epoch` updates; early ones in fractions.
         best: (R, T, m), best correlation of any student with each teacher.
         rho: (R, T, n), best correlation of each student with any teacher.
         pick: (R, T, n), which teacher that is.
+        lead: (R, T, n), correlation of each student with the strongest teacher.
         norm: (R, T, n), |v_k|.    balance: (R, T, n), |v_k| / |w_k|.
         loss: (R, T), (1/2) E |f* - f|^2 on held-out inputs.
         power: (R,), the same of a student that outputs 0.
+        pairs: (R, T, n, m), correlation of each student with each teacher, if it was asked for.
     """
 
     seeds: list[int]
@@ -40,10 +42,12 @@ class Trained:
     best: np.ndarray
     rho: np.ndarray
     pick: np.ndarray
+    lead: np.ndarray
     norm: np.ndarray
     balance: np.ndarray
     loss: np.ndarray
     power: np.ndarray
+    pairs: np.ndarray | None = None
 
     def at(self, epoch: float) -> int | None:
         """Return the position of an epoch among the recorded ones, or None if it was not reached."""
@@ -64,6 +68,7 @@ def experiment(
     std: float = 0.005,
     epochs: int | None = None,
     held_out: bool = True,
+    pairs: bool = False,
 ) -> Trained:
     """Train one student per seed in the authors' common setting.
 
@@ -80,6 +85,7 @@ def experiment(
         std: standard deviation of the student's initial weights.
         epochs: other than `size.epochs`.
         held_out: whether correlations are taken on held-out inputs (Figure 6) or on training inputs (Figure 3).
+        pairs: whether all correlations are kept.
     """
     teacher = teachers.two_layer(seeds, size.d, size.m, size.outputs, p).to(dtype, device)
     X, fresh = (
@@ -97,19 +103,37 @@ def experiment(
         out = out if held_out else student(fresh[runs])
         best, pick = rho.max(dim=2)
         v = student.weights[1].norm(dim=2)
-        return {
+        every = {"pairs": rho} if pairs else {}
+        return every | {
             "best": rho.amax(1),
             "rho": best,
             "pick": pick,
+            "lead": rho[..., 0],
             "norm": v,
             "balance": v / student.weights[0].norm(dim=1).clamp_min(1e-30),
             "loss": (target[runs] - out).square().sum(-1).mean(1) / 2,
         }
 
     last = (size.epochs if epochs is None else epochs) * size.epoch
-    found, times = learn.train(nets, learn.from_set(X, y, seeds, batch), last, lr, look, range(0, last + 1, size.epoch))
+    found, times = learn.train(nets, learn.from_set(X, y, seeds, batch), last, lr, look, looks(last, size.epoch))
     power = (target.square().sum(-1).mean(1) / 2).cpu().numpy()
-    return Trained(seeds=list(seeds), p=p, factor=factor, epochs=times // size.epoch, power=power, **found)
+    return Trained(seeds=list(seeds), p=p, factor=factor, epochs=times / size.epoch, power=power, **found)
+
+
+def looks(last: int, epoch: int, fine: Sequence[tuple[float, int]] = ((1, 20), (5, 4))) -> list[int]:
+    """Return the recorded updates: every epoch up to update `last`, and parts of the early ones.
+
+    Strong teachers are found within the first epoch; whole epochs alone could not tell which came first.
+
+    Args:
+        last: number of updates.
+        epoch: updates in one epoch.
+        fine: (up to this epoch, looks per epoch).
+    """
+    steps = set(range(0, last + 1, epoch))
+    for until, parts in fine:
+        steps |= {round(i * epoch / parts) for i in range(round(until * parts))}
+    return sorted(step for step in steps if step <= last)
 
 
 def sweep(

@@ -36,7 +36,8 @@ def follow(
         layers: weight layers that move; None: all.
 
     Returns:
-        `seeds`, `steps`; (R, T, m) `best`, `lowest_cosine` (of any student with each teacher, bias included);
+        `seeds`, `steps`; (R, T, m) `best`, `lowest_cosine` and `highest_cosine` (of any student with each teacher, bias
+        included);
         (R, T, n) `rho`, `norm`; (R, T) `loss`; (R,) `power`, the loss of a student that outputs 0.
     """
     like = student.weights[0]
@@ -58,6 +59,7 @@ def follow(
             "rho": rho.amax(2),
             "norm": net.weights[1].norm(dim=2),
             "lowest_cosine": cosine.amin(1),
+            "highest_cosine": cosine.amax(1),
             "loss": (target[runs] - out).square().sum(-1).mean(1) / 2,
         }
 
@@ -155,7 +157,7 @@ def _lines(run: SimpleNamespace, at: int) -> pd.DataFrame:
         for k in range(W.shape[1]):
             w = W[:, k] / W[:, k].norm()
             foot = -float(b[k] / W[:, k].norm()) * w
-            for reach in (-3.0, 3.0):
+            for reach in (-5.0, 5.0):
                 x, y = (foot + reach * torch.stack([-w[1], w[0]])).tolist()
                 rows.append((f"{kind} {k}", kind, float(norm[k]), x, y))
     return pd.DataFrame(rows, columns=["node", "kind", "norm", "x", "y"])
