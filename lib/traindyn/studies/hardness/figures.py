@@ -74,20 +74,27 @@ def stays(claimed: pd.DataFrame, ordinary: pd.DataFrame) -> Figure:
 
 
 def parity(found: pd.DataFrame) -> Figure:
-    """Draw the losses of `online.experiment`, one panel per kind (column `kind`); a dimension has one look in all."""
-    look = plots.looks(sorted(found["d"].unique()))
-    named = found.assign(kind=found["kind"].map(KINDS))
-    fig, axes = plots.panels(1, named["kind"].nunique(), 3.0, titles=list(named["kind"].unique()), sharey=True)
-    for ax, (_, part) in zip(axes, named.groupby("kind", sort=False), strict=True):
-        for (seed, d), run in part.groupby(["seed", "d"]):
-            place = look[d]
-            color, dash = plots.PALETTE[place % len(plots.PALETTE)], plots.DASHES[place % len(plots.DASHES)]
-            first = seed == part["seed"].min()
-            ax.plot(run["step"], run["loss"], color=color, ls=dash, lw=1, alpha=0.8, label=d if first else None)
+    """Draw the losses of `online.experiment`, one panel per kind (column `kind`).
+
+    A dimension has one colour in all of them, the darker the larger; one line per seed.
+    """
+    dims = sorted(found["d"].unique())
+    shades = plt.get_cmap("viridis_r")(np.linspace(0.1, 1, len(dims)))
+    kinds = list(dict.fromkeys(found["kind"]))
+    fig, axes = plots.panels(1, len(kinds), 3.0, titles=[KINDS[kind] for kind in kinds], sharey=True)
+    for ax, kind in zip(axes, kinds, strict=True):
+        for (_, d), run in found[found["kind"] == kind].groupby(["seed", "d"]):
+            place = dims.index(d)
+            dash = plots.DASHES[place % len(plots.DASHES)]
+            ax.plot(run["step"], run["loss"], color=shades[place], ls=dash, lw=1.1)
         ax.set(xlabel="step", xscale="log")
-        with plots.style():
-            ax.legend(title="$d$", fontsize=7.5)
     axes[0].set_ylabel("hinge loss")
+    lines = [
+        plt.Line2D([], [], color=shade, ls=plots.DASHES[i % len(plots.DASHES)], lw=1.4)
+        for i, shade in enumerate(shades)
+    ]
+    with plots.style():
+        fig.legend(lines, [str(d) for d in dims], title="$d$", loc="outside right center")
     return fig
 
 
@@ -136,6 +143,9 @@ def smallest(found: pd.DataFrame, widths: pd.DataFrame) -> Figure:
         axes[0].plot(mean.index, printed, ":", color=plots.PALETTE[look[d] % len(plots.PALETTE)], lw=1)
     for d, part in widths.groupby("d"):
         axes[1].plot(part["n"], part["printed"], ":", color=plots.PALETTE[look[d] % len(plots.PALETTE)], lw=1)
+    ticks = sorted(found["n"].unique())
+    axes[0].set_xticks(ticks, ticks)
+    axes[0].minorticks_off()
     axes[0].set_ylabel("smallest eigenvalue")
     axes[1].set_ylabel("distance")
     return fig
@@ -152,7 +162,7 @@ def regime(risks: pd.DataFrame, moved: pd.DataFrame, shown: Sequence[int]) -> Fi
     axes[0].plot(time, np.exp(-time / 2), color="0.55", ls=(0, (4, 1.5)), label="Lemma 12")
     axes[0].set_ylim(bottom=1e-7)
     with plots.style():
-        axes[0].legend(fontsize=7.5)
+        axes[0].legend(fontsize=7.5, loc="lower left")
     names = {"outer": "mean $|a_j|$", "inner": "mean $|b_j-b_j(0)|$", "total": "all parameters"}
     flat = moved.reset_index().melt(["seed", "width"], list(names), "which", "displacement")
     flat = flat.assign(which=flat["which"].map(names))
