@@ -27,7 +27,13 @@ def book(bare_book, tmp_path, monkeypatch):
     path = root / "chapters" / "bare" / "bare.md"
     path.write_text(path.read_text().replace('seed: int = 1  # the seed\ndevice: str = "cpu"  # where', CELL))
     (root / "_toc.yml").write_text("chapters:\n  - file: chapters/bare/bare\n")
-    about = {"chapter": "bare", "preset": "smoke", "parameters_are_preset": True, "files": {"claims.json": None}}
+    about = {
+        "chapter": "bare",
+        "preset": "smoke",
+        "parameters_are_preset": True,
+        "key": "another",
+        "files": {"claims.json": None},
+    }
     (root / "finished").mkdir()
     (root / "finished" / "provenance.json").write_text(json.dumps(about))
     (root / "finished" / "claims.json").write_text(json.dumps({"schema": 2, **about, "claims": []}))
