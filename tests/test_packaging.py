@@ -131,4 +131,5 @@ def test_no_outputs_data_or_large_files_are_committed():
     for path in tracked():
         reference = path.is_relative_to(ROOT / "tests") and path.suffix == ".npz"  # numbers of another library
         assert reference or path.suffix not in (".ipynb", ".npz", ".npy", ".pt", ".pkl", ".zip", ".gz"), path
-        assert path.stat().st_size < 500_000, path
+        pool = path.parent.name == "seeds" and path.name == "evidence.csv"  # one row per claim, seed and number
+        assert path.stat().st_size < (1_000_000 if pool else 500_000), path
