@@ -270,11 +270,17 @@ def test_an_archived_claim_is_read_and_a_sentence_said(toy_book, tmp_path, shown
     folder.mkdir(parents=True)
     try:
         ch = executed(tmp_path, preset="laptop")
-        assert ch.archived_claim("one") is None
-        entry = {"id": "toy.one", "verdict": "holds"}
-        (folder / "claims.json").write_text(json.dumps({"claims": [entry]}))
-        assert ch.archived_claim("one") == entry and ch.archived_claim("two") is None
-        assert executed(tmp_path).archived_claim("one") is None  # smoke
+        assert ch.archived_claim("contraction") is None
+        ch.check("contraction", ratios(), {"kept": 0.5})
+        kept = {**ch.records["toy.contraction"], "verdict": "fails"}  # a word of its day: the numbers say otherwise
+        old, bare = {"id": "toy.slip", "verdict": "holds"}, {**kept, "id": "toy.trend"}
+        (folder / "claims.json").write_text(json.dumps({"claims": [kept, old, bare]}))
+        assert ch.archived_claim("contraction")["verdict"] == "holds"
+        assert ch.archived_claim("slip") is None  # no evidence
+        assert ch.archived_claim("toy.trend") is None  # without a number that its test asks for
+        with pytest.raises(InputError, match="is not in claims.yaml"):
+            ch.archived_claim("trent")
+        assert executed(tmp_path).archived_claim("contraction") is None  # smoke
         ch.say("In *all* of them.")
         assert shown[-1]["text/markdown"] == "In *all* of them."
     finally:

@@ -58,6 +58,15 @@ def begin(*words: str) -> subprocess.Popen[str]:
 RUN = ("run", "bare", "--preset", "smoke")
 
 
+def in_its_cell(root: Path) -> tuple[subprocess.Popen[str], Path]:
+    """Begin a run, wait until its cell has written a table, and return its process and the folder of the runs."""
+    process, place = begin(*RUN), root / "_build" / "runs" / "bare"
+    end = time.monotonic() + 180
+    while not list(place.glob("smoke.part-*/half.csv")) and time.monotonic() < end:
+        time.sleep(0.05)
+    return process, place
+
+
 def content(run: Path) -> dict[str, bytes]:
     """Return what a run computed, byte by byte."""
     return {path.name: path.read_bytes() for path in run.iterdir() if path.suffix in (".csv", ".json")
@@ -136,11 +145,7 @@ def test_a_spoilt_file_of_a_sweep_is_named_set_aside_and_made_again(book, monkey
 
 def test_a_run_killed_in_its_cell_is_not_believed_and_the_next_clears_up(book, capsys):
     root = book(pause=240)
-    process = begin(*RUN)
-    place = root / "_build" / "runs" / "bare"
-    end = time.monotonic() + 180
-    while not list(place.glob("smoke.part-*/half.csv")) and time.monotonic() < end:
-        time.sleep(0.05)
+    process, place = in_its_cell(root)
     assert [path.name for path in place.iterdir() if path.name == "smoke"] == []
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -152,11 +157,7 @@ def test_a_run_killed_in_its_cell_is_not_believed_and_the_next_clears_up(book, c
 
 def test_a_second_run_into_the_same_folder_is_told(book, capsys):
     root = book(pause=240)
-    process = begin(*RUN)
-    place = root / "_build" / "runs" / "bare"
-    end = time.monotonic() + 180
-    while not list(place.glob("smoke.part-*/half.csv")) and time.monotonic() < end:
-        time.sleep(0.05)
+    process, place = in_its_cell(root)
     assert cli.main(list(RUN)) == 2
     said = capsys.readouterr().err
     assert f"another process (process {process.pid}) is running into" in said and said.count("\n") == 1

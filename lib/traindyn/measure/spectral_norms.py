@@ -74,8 +74,8 @@ def spectral_norms(
     T = start.new_zeros(s, most, most, dtype=torch.float64)
     value, sign, residual = (start.new_zeros(s, dtype=torch.float64) for _ in range(3))
     weights = start.new_zeros(s, most, dtype=torch.float64)
-    products = torch.zeros(s, dtype=torch.long)
-    done = torch.zeros(s, dtype=torch.bool)
+    products = start.new_zeros(s, dtype=torch.long)
+    done = start.new_zeros(s, dtype=torch.bool)
     scale = start.new_zeros(s, dtype=torch.float64)
     for step in range(most):
         w = product(basis[-1], duals[-1])

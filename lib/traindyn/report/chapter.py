@@ -12,12 +12,12 @@ import torch
 
 from traindyn import compute, parameters
 from traindyn.errors import InputError, choose, nearest
-from traindyn.files import project_root, write_json
+from traindyn.files import project_root, read_json, write_json
 from traindyn.report import cards, outputs, provenance, settings
 from traindyn.report.claims import Claim, load_ledger
 from traindyn.report.columns import gather
 from traindyn.report.figures import Figures
-from traindyn.report.judge import SCHEMA, judge
+from traindyn.report.judge import SCHEMA, again, judge
 from traindyn.report.showing import display
 from traindyn.sizes import Experiment
 
@@ -128,6 +128,31 @@ class Chapter(Figures):
             InputError: the claim is not in the ledger.
         """
         return self.claims[self._id(claim_id)].reported
+
+    def archived_claim(self, claim_id: str, preset: str = "paper") -> dict[str, Any] | None:
+        """Return what this chapter's archived run says of a claim, judged with the present ledger; None if nothing.
+
+        None where there is no such run, where it lacks the claim or a number that a test now asks for, where this run
+        has the same preset, and at smoke.
+
+        Args:
+            claim_id: the ledger's id, with or without the chapter's name in front.
+            preset: of the archived run.
+
+        Raises:
+            InputError: the claim is not in the ledger.
+        """
+        claim = self.claims[self._id(claim_id)]
+        path = project_root() / "data" / "results" / self.name / preset / "claims.json"
+        if self.preset in ("smoke", preset) or not path.is_file():
+            return None
+        records = {record["id"]: record for record in read_json(path)["claims"]}
+        if "evidence" not in (record := records.get(claim.id, {})):
+            return None
+        try:
+            return again(claim, record, preset)
+        except InputError:  # judged by an earlier criterion, as its card says
+            return None
 
     def _id(self, claim_id: str) -> str:
         claim_id = claim_id if claim_id.startswith(f"{self.name}.") else f"{self.name}.{claim_id}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -54,20 +53,6 @@ class Figures:
         """Return the sizes that one experiment had in this chapter's archived run, as attributes."""
         about = read_json(project_root() / "data" / "results" / self.name / preset / "provenance.json")
         return SimpleNamespace(**about["sizes"][experiment])
-
-    def archived_claim(self, claim: str, preset: str = "paper") -> dict[str, Any] | None:
-        """Return the entry of a claim in this chapter's archived `claims.json`: verdict, parts, evidence; else None.
-
-        None where there is no such run or claim, where this run has the same preset, and at smoke.
-
-        Args:
-            claim: its id, without the chapter's name.
-            preset: of the archived run.
-        """
-        path = project_root() / "data" / "results" / self.name / preset / "claims.json"
-        if self.preset in ("smoke", preset) or not path.is_file():
-            return None
-        return next((one for one in read_json(path)["claims"] if one["id"] == f"{self.name}.{claim}"), None)
 
     def say(self, text: str) -> None:
         """Show a sentence that was made from numbers, MyST Markdown."""

@@ -9,7 +9,7 @@ from typing import Any
 from traindyn.errors import InputError
 from traindyn.report.claims import CORRECTED, FAILS, HOLDS, NOT_TESTABLE, UNDECIDED, Claim, Part
 from traindyn.report.close import moved
-from traindyn.report.columns import Evidence, evidence_to_json, number_to_json
+from traindyn.report.columns import Evidence, evidence_from_json, evidence_to_json, number_to_json
 from traindyn.report.criteria import Outcome, evaluate, parse
 
 SCHEMA = 2
@@ -63,6 +63,26 @@ def judge(
         "definitions": dict(definitions or {}),
         "note": note,
     }
+
+
+def again(claim: Claim, record: Mapping[str, Any], preset: str, setting: Any = None) -> dict[str, Any]:
+    """Return the record of a claim, judged from its stored evidence.
+
+    Args:
+        claim: its present ledger entry.
+        record: its entry of the run's `claims.json`.
+        preset: of the run.
+        setting: derived anew, from what the source prints now; as it was recorded if None.
+
+    Raises:
+        InputError: the run lacks a number that a test asks for.
+    """
+    evidence = evidence_from_json(record["evidence"])
+    setting = setting or record.get("setting")
+    try:
+        return judge(claim, evidence, preset, setting, record.get("note", ""), record.get("definitions"))
+    except InputError as error:
+        raise InputError(f"{error}; the run does not have it: run it again") from error
 
 
 def verdict_of(claim: Claim, evidence: Evidence, preset: str) -> str:

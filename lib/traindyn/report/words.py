@@ -153,14 +153,6 @@ def reported(value: Any) -> str:
     return str(value)
 
 
-def outcome_of(part: Mapping[str, Any] | list[Any] | bool | None) -> bool | None:
-    """Return a part's outcome; None where it is not known, and for an earlier record's list that is of two minds."""
-    value = part.get("outcome") if isinstance(part, Mapping) else part
-    if isinstance(value, list):
-        return value[0] if value and len(set(value)) == 1 else None
-    return value
-
-
 def asked(part: Mapping[str, Any], coarse: bool = False) -> str:
     """Return what a part's deciding value was compared with: "≥ 1.3"; empty if nothing was compared."""
     if part.get("operator") is None or part.get("threshold") is None:

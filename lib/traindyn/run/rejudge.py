@@ -8,10 +8,8 @@ from typing import Any
 
 from traindyn import files
 from traindyn.errors import InputError
-from traindyn.report import settings
-from traindyn.report.claims import Claim, load_ledger
-from traindyn.report.columns import evidence_from_json
-from traindyn.report.judge import judge
+from traindyn.report.claims import load_ledger
+from traindyn.report.judge import again
 from traindyn.report.words import number, real
 
 
@@ -76,28 +74,6 @@ def provenance(run: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run} is not a finished run: it has no provenance.json that can be read") from error
     return found
-
-
-def again(
-    claim: Claim, record: Mapping[str, Any], preset: str, setting: settings.Setting | None = None
-) -> dict[str, Any]:
-    """Return the record of a claim, judged from its stored evidence.
-
-    Args:
-        claim: its present ledger entry.
-        record: its entry of the run's `claims.json`.
-        preset: of the run.
-        setting: derived anew, from what the source prints now; as it was recorded if None.
-
-    Raises:
-        InputError: the run lacks a number that a test asks for.
-    """
-    evidence = evidence_from_json(record["evidence"])
-    setting = setting or record.get("setting")
-    try:
-        return judge(claim, evidence, preset, setting, record.get("note", ""), record.get("definitions"))
-    except InputError as error:
-        raise InputError(f"{error}; the run does not have it: run it again") from error
 
 
 def _why(record: Mapping[str, Any]) -> str:

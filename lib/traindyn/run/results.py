@@ -11,10 +11,9 @@ from traindyn import files, parameters
 from traindyn.errors import InputError
 from traindyn.report import settings
 from traindyn.report.claims import NOT_TESTABLE, UNDECIDED, Claim, load_ledger
-from traindyn.report.judge import judge
+from traindyn.report.judge import again, judge
 from traindyn.report.words import SETTINGS, setting_word
 from traindyn.run import blocks
-from traindyn.run.rejudge import again
 
 
 @dataclass(frozen=True)

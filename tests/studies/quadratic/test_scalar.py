@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from traindyn.studies.quadratic import line, scalar, single
+from traindyn.studies.quadratic import line, scalar, single, thresholds
 
 
 def test_the_start_has_the_law_of_a_drawn_network():
@@ -35,7 +35,7 @@ def test_both_sides_of_a_line_share_the_neurons():
 
 
 def test_a_run_is_gradient_descent_on_the_weights():
-    u, v, x = single._weights(1, 40, 5)
+    u, v, x = scalar.weights(1, 40, 5)
     r, lam, lr = single._descend(u, v, x, 2.6, 60)
     at = scalar.Start(np.array([[r[0] + 1]]), np.array([[lam[0]]]), np.array([[1 / 40]]))
     runs = scalar.run(at, np.array([[2.6]]), 1.0, 60)
@@ -74,19 +74,19 @@ def test_a_set_on_a_line_is_two_systems():
 
 
 def test_the_kernel_leaves_its_interval_less_often_than_the_bound_says():
-    table, bound = single.kernel_scale([0, 1], [10, 40, 80], 4000)
+    table, bound = thresholds.kernel_scale([0, 1], [10, 40, 80], 4000)
     assert (table["failures"].unstack("width") <= bound["bound"]).all(axis=None)
-    assert 0.01 < single.scale_bound() < 0.0625 and torch.is_tensor(torch.zeros(1))
-    wide = single.scale_bound(0.9)
-    assert wide > single.scale_bound()
+    assert 0.01 < thresholds.scale_bound() < 0.0625
+    wide = thresholds.scale_bound(0.9)
+    assert wide > thresholds.scale_bound()
 
 
 def test_the_hessian_of_the_linear_model_has_the_kernels_eigenvalue():
     torch.manual_seed(0)
     X = torch.randn(5, 4, dtype=torch.float64)
-    quadratic, linear = single._hessian_gaps(0, X, 20)
+    quadratic, linear = thresholds._hessian_gaps(0, X, 20)
     assert linear < 1e-12 < quadratic
-    u, v, _ = single._weights(0, 20, 4)
+    u, v, _ = scalar.weights(0, 20, 4)
     gate = (u @ X.T >= 0).double()
     y = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
 
@@ -109,7 +109,7 @@ def test_the_lemmas_are_found_where_they_hold():
     assert single.decreasing([0, 1], 10_000, 5).to_numpy().sum() == 0
     shares = single.monotone([0], 500).iloc[0]
     assert shares["printed"] > 0.5 and shares["squared"] == 0 == shares["small"]
-    found = single.equilibria()
+    found = thresholds.equilibria()
     assert found["inside"] == found["edges"] == 1 and found["outside"] == 0
     assert found["u_flip"] == pytest.approx(4, abs=0.01) and found["flip"] == pytest.approx(2)
     assert found["origin"] == pytest.approx((1 + 1e-2) ** 2 - 1, abs=1e-4)  # 1 + a + 2 sqrt a, a = c y^2

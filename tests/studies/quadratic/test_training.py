@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from traindyn.errors import InputError
-from traindyn.studies.quadratic import eigenspace, figures, images, line, missed, show, single, sweeps
+from traindyn.studies.quadratic import eigenspace, figures, images, line, missed, show, sweeps, thresholds
 
 
 class Size(SimpleNamespace):
@@ -142,7 +142,7 @@ def test_a_relu_network_of_two_layers_misses_gates_only():
 
 
 def test_every_figure_draws():
-    window = single.window([0, 1], [100, 1000]).reset_index()
+    window = thresholds.window([0, 1], [100, 1000]).reset_index()
     size = Size(n=128, m=300, steps=20, gap=[1.04, 1.08], far=1.3)
     _, paths = line.regimes([5], size, True)
     ladder = images.ladder([0], SMALL.changed(widths=[32, 64], rates=[1.0, 2.8], n_test=0), torch.float64)

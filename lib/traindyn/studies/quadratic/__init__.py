@@ -14,6 +14,7 @@ from traindyn.studies.quadratic import (
     single,
     spans,
     sweeps,
+    thresholds,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "single",
     "spans",
     "sweeps",
+    "thresholds",
 ]

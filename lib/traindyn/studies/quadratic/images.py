@@ -156,23 +156,3 @@ def largest_rates(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.Dat
                     low, high = (low, middle) if lost else (middle, high)
                 rows.append((seed, model, width, (low + high) / 2))
     return evidence.table(pd.DataFrame(rows, columns=["seed", "model", "width", "largest"]), ["model", "width"])
-
-
-def one_example(seeds: Sequence[int], m: int, rates: Sequence[float], steps: int = 200) -> pd.DataFrame:
-    """Train the network itself on one example, y = 1; return per seed and rate peak and last loss over the first.
-
-    Args:
-        seeds: one network each.
-        m: width.
-        rates: learning rate times lambda(0).
-        steps: updates.
-    """
-    rows, one = [], torch.ones(1, 1, dtype=torch.float64)
-    for seed in seeds:
-        at = spans.start(seed, one, m)  # a unit sees one number: d = 1
-        lam = float(spans.TwoLayer(at).kernel())
-        for rate in rates:
-            path = spans.train(spans.TwoLayer(at), one, rate / lam, steps)
-            last = np.inf if path.diverged else path.loss[-1] / path.loss[0]
-            rows.append((seed, rate, max(path.loss) / path.loss[0], last))
-    return pd.DataFrame(rows, columns=["seed", "rate", "peak", "final"])

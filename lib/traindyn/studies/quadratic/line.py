@@ -16,7 +16,7 @@ import pandas as pd
 from traindyn import evidence
 from traindyn.measure.statistics import loglog_slope
 from traindyn.studies.quadratic import scalar
-from traindyn.studies.quadratic.single import narrow
+from traindyn.studies.quadratic.scalar import narrow
 
 SIDES = ("positive", "negative")
 

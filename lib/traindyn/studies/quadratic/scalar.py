@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from traindyn.compute import generator
 
@@ -26,6 +27,18 @@ class Start(NamedTuple):
 def rng(seed: int, purpose: str) -> np.random.Generator:
     """Return numpy's generator of one seed for one purpose."""
     return np.random.default_rng(generator(seed, purpose).initial_seed())
+
+
+def narrow(m: float) -> float:
+    """Return log m / sqrt m, as which Theta(log m / sqrt m) is read here."""
+    return float(np.log(m) / np.sqrt(m))
+
+
+def weights(seed: int, m: int, d: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return weights (m, d) and (m,) of one network, and an input (d,) with |x|^2 = d, float64."""
+    draw = {"generator": generator(seed, "one example"), "dtype": torch.float64}
+    u, x = torch.randn(m, d, **draw), torch.randn(d, **draw)
+    return u, torch.where(torch.rand(m, **draw) < 0.5, -1.0, 1.0).double(), x * d**0.5 / x.norm()
 
 
 def _half(active: int, m: int, draws: np.random.Generator) -> tuple[float, float]:
