@@ -91,6 +91,7 @@ def toy_sources(tmp_path_factory):
 
 @pytest.fixture
 def toy_book(toy_sources, monkeypatch):
-    """The toy book as the project."""
+    """The toy book as the project; what a test builds stays for the next one, what it archives does not."""
     monkeypatch.setenv("TRAINDYN_ROOT", str(toy_sources))
-    return toy_sources
+    yield toy_sources
+    shutil.rmtree(toy_sources / "data", ignore_errors=True)
