@@ -16,13 +16,17 @@ class Readings(Experiment):
     spike: Definition[float] = Field(gt=0, description="a step that raises the loss by more than this share of it")
 
 
-class Synthetic(Repetitions):
+class Target(Experiment):
     rank: int = Field(ge=0, description="of the target's EGOP: 2, 3, 4; 0: full")
     n: Scale[int] = Field(gt=0, description="training samples")
     d: Scale[int] = Field(gt=0, description="inputs")
     noise: float = Field(ge=0, description="standard deviation of the label noise")
     n_val: Scale[int] = Field(gt=0, description="validation samples")
     n_test: Scale[int] = Field(gt=0, description="test samples")
+
+
+class Synthetic(Target, Repetitions):
+    pass
 
 
 class ByHand(Experiment):
@@ -206,11 +210,11 @@ class Faces(Experiment):
 # ours
 
 
-class Quadratic(Ladder, Relative):
+class Quadratic(Target, Steps, Relative):
     pass
 
 
-class Penalty(Synthetic):
+class Penalty(Target):
     width: int = Field(gt=0, description="hidden units")
     depth: Literal[2] = 2
     share: float = Field(gt=0, lt=1, description="learning rate in units of n / ||K||, anew every 100 steps")

@@ -17,7 +17,7 @@ from traindyn.studies.agop.training import Run, Task
 
 
 class Frozen(Relu):
-    """The quadratic model of a two-layer ReLU network without biases: its gates are those of the start, at every input."""
+    """The quadratic model of a two-layer ReLU network without biases: its gates are those of the start."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
@@ -67,12 +67,13 @@ def penalised(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFra
 
     Args:
         seeds: samples and weights.
-        size: attributes of `tasks.synthetic`, and width, depth (2), share (of n / ||K||, measured anew every 100 steps; the rate),
+        size: attributes of `tasks.synthetic`, and width, depth (2), share (of n / ||K||, measured anew every 100
+        steps; the rate),
             steps, every, strengths (of the penalty, in units of one over its value at the start).
 
     Returns:
-        One row per seed, kind ("none", "decay", "trace", "root") and strength: validation, test, alignment at the best validation
-        loss. "decay" is a plain penalty on the squared norm of the weights.
+        One row per seed, kind ("none", "decay", "trace", "root") and strength: validation, test, alignment at the best
+        validation loss. "decay" is a plain penalty on the squared norm of the weights.
     """
     rows = []
     for seed in seeds:
@@ -123,8 +124,8 @@ def chosen(found: pd.DataFrame) -> pd.DataFrame:
     """Return per seed and kind of penalty what its best strength (on validation data) brings against none.
 
     Returns:
-        Per seed and kind: log_test (log of the test loss over that without penalty), more (alignment minus that without), and
-        over_decay (log of the test loss over that of a plain decay of the weights).
+        Per seed and kind: log_test (log of the test loss over that without penalty), more (alignment minus that
+        without), and over_decay (log of the test loss over that of a plain decay of the weights).
     """
     rows = []
     for seed, part in found.groupby("seed"):

@@ -119,7 +119,7 @@ def validation(curves: pd.DataFrame, hue: str, n: int = 0) -> Figure:
 
 
 def ladder(found: pd.DataFrame) -> Figure:
-    """Draw catapults, test value and alignment over the number of increases, mean and range (Figures 4.8, C.16, C.17)."""
+    """Draw catapults, test value and alignment over the number of increases (Figures 4.8, C.16, C.17)."""
     return _whole(_over(found, "k", "increases of the rate", {"catapults": "catapults", **PAIR}, "", None))
 
 

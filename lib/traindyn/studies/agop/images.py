@@ -66,7 +66,8 @@ def task(seed: int, size: Any, dtype: torch.dtype, scale: float = 1.0) -> Task:
 
     Args:
         seed: of the draw and of the flipped labels.
-        size: attributes data, classes, side, n, n_val, n_test, flip (share of the training labels that are turned over), epochs,
+        size: attributes data, classes, side, n, n_val, n_test, flip (share of the training labels that are turned
+        over), epochs,
             channels (of the reference).
         dtype: of everything.
         scale: of the labels -1 and 1.

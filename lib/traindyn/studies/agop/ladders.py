@@ -20,7 +20,6 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from traindyn import evidence
-from traindyn.measure.agop import alignment
 from traindyn.measure.curves import excursions
 from traindyn.studies.agop import tasks, theory, training
 from traindyn.studies.agop.relu import Relu, network
@@ -77,22 +76,23 @@ def climb(
         found.append(Branch(k, branch, net.copy(), last, lr))
         net.restore(here)
         if k < len(rates):
-            lr, last = rates[k] * (net.critical(task.X) if relative else 1.0), trunk.step
+            unit, last = net.critical(task.X) if relative else 1.0, trunk.step
+            lr = rates[k] * unit if math.isfinite(unit) else lr
             trunk.begin()
     return found
 
 
 def _lowered(net: Relu, task: Task, size: Any) -> float:
     critical = net.critical(task.X)
-    return size.decay * critical if math.isfinite(critical) else 0.0
+    return 0.0 if math.isnan(critical) else size.decay * critical
 
 
 def finish(net: Relu, task: Task, run: Run, lr: float, least: int, size: Any) -> None:
-    """Train a branch to its end at its rate, lowered to `decay` n / ||K|| where it is above; at least to step `least`."""
+    """Train a branch to its end at its rate, at most `decay` n / ||K||, and at least to step `least`."""
     end, block = run.step + size.steps, max(size.every, 100)
     while run.step < end and run.outcome == "finished":
         critical = net.critical(task.X)
-        if not math.isfinite(critical):
+        if math.isnan(critical):
             run.outcome = "diverged"
             return
         lr = min(lr, size.decay * critical)
@@ -123,14 +123,14 @@ def read(net: Relu, task: Task, branch: Branch, peak: float) -> dict[str, float]
     found["top"] = max(run.losses, default=math.nan)
     whole = {"test_whole": found["test"], "alignment_whole": found["alignment"], "validation_whole": run.best}
     found["distance"] = math.nan
-    if found["finite"]:
+    if found["finite"] and math.isfinite(found["alignment"]):
         block = theory.largest_entry(net.agop(task.X)) - theory.largest_entry(task.G)
         found["distance"] = float(np.linalg.norm(block))
         if run.earlier is not None and run.earlier[0] < run.best:
             net.restore(run.earlier[1])
             whole = {
                 "test_whole": training.risk(net, task.X_test, task.y_test, task.classify),
-                "alignment_whole": float(alignment(net.agop(task.X), task.G)),
+                "alignment_whole": training.cosine(net.agop(task.X), task.G),
                 "validation_whole": run.earlier[0],
             }
     return found | whole
@@ -152,14 +152,14 @@ def ladder(
         make: function (seed, task, size, dtype) -> network; None: a fully connected one.
 
     Returns:
-        One row per seed and k, as `read` returns it, with start (alignment before training); validation curves (seed, k, step,
-        train, validation); the first seed's AGOPs per k, the last being the true one.
+        One row per seed and k, as `read` returns it, with start (alignment before training); validation curves (seed,
+        k, step, train, validation); the first seed's AGOPs per k, the last being the true one.
     """
     rows, curves, drawn = [], [], {}
     for seed in seeds:
         found = task(seed, size, dtype, scale)
         net = network(seed, found.X.shape[1], size, dtype) if make is None else make(seed, found, size, dtype)
-        about = {"seed": seed, "start": float(alignment(net.agop(found.X), found.G))}
+        about = {"seed": seed, "start": training.cosine(net.agop(found.X), found.G)}
         about["critical"] = net.critical(found.X)
         first, rates = (size.begin, size.multiples) if relative else (size.first, size.rates)
         branches = climb(net, found, first, rates, size.at, size, relative=relative)
@@ -167,7 +167,7 @@ def ladder(
             rows.append(about | read(net, found, branch, size.excursion))
             curve = pd.DataFrame(branch.run.looks, columns=["step", "train", "validation"])
             curves.append(curve.assign(seed=seed, k=branch.k))
-            if seed == seeds[0] and branch.run.outcome != "diverged":
+            if seed == seeds[0] and branch.run.outcome != "diverged" and net.agop(found.X).abs().max() > 0:
                 drawn[branch.k] = net.agop(found.X)
         if seed == seeds[0]:
             drawn[-1] = found.G
@@ -176,10 +176,11 @@ def ladder(
     return table, pd.concat(curves, ignore_index=True) if curves else empty, drawn
 
 
-READ = ["seed", "start", "critical", "k", "lr", "validation", "steps", "reached", "finite", "test", "other", "alignment",
-        "catapults", "own", "top", "distance", "test_whole", "alignment_whole", "validation_whole"]  # fmt: skip
-KEPT = ["test", "alignment", "other", "validation", "test_whole", "alignment_whole", "catapults", "own", "distance", "reached",
-        "finite"]  # fmt: skip
+READ = ["seed", "start", "critical", "k", "lr", "validation", "steps", "reached", "finite", "test", "other",
+        "alignment", "catapults", "own", "top", "distance", "test_whole", "alignment_whole",
+        "validation_whole"]  # fmt: skip
+KEPT = ["test", "alignment", "other", "validation", "test_whole", "alignment_whole", "catapults", "own", "distance",
+        "reached", "finite"]  # fmt: skip
 
 
 def numbers(found: pd.DataFrame) -> pd.DataFrame:
@@ -191,10 +192,10 @@ def trends(found: pd.DataFrame) -> pd.DataFrame:
     """Return per seed how test loss and alignment go with the number of detected catapults, over its runs.
 
     Returns:
-        Per seed: with_test, with_alignment, with_distance (Spearman with the number of catapults; 0 if no two runs differ in it),
-        with_test_whole, with_alignment_whole (the same of the best of the whole run), most (catapults of the run with all
-        increases), all_finite, all_reached, gain_test (log of the test loss with all increases over that with none), gain_alignment.
-        NaN where a run diverged.
+        Per seed: with_test, with_alignment, with_distance (Spearman with the number of catapults; 0 if no two runs
+        differ in it), with_test_whole, with_alignment_whole (the same of the best of the whole run), most (catapults
+        of the run with all increases), all_finite, all_reached, gain_test (log of the test loss with all increases
+        over that with none), gain_alignment. NaN where a run diverged.
     """
     rows = []
     for seed, part in found.groupby("seed"):
@@ -229,8 +230,8 @@ def steps_of(found: pd.DataFrame) -> pd.DataFrame:
     """Compare every increase that brought a catapult with the run that skips it, of at least as many steps.
 
     Returns:
-        Per seed: lower (mean over such increases of the log of the best validation loss since the increase over that of the run
-        without it), increases (how many).
+        Per seed: lower (mean over such increases of the log of the best validation loss since the increase over that
+        of the run without it), increases (how many).
     """
     rows = []
     for seed, part in found.groupby("seed"):
@@ -245,7 +246,7 @@ def steps_of(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(found: pd.DataFrame) -> pd.DataFrame:
-    """Return per seed and k >= 1 what the increases bring against none: loss (test, this minus none), features (alignment)."""
+    """Return per seed and k >= 1 what increases bring against none: loss (test), features (alignment), differences."""
     rows = []
     for seed, part in found.groupby("seed"):
         part = part.set_index("k").sort_index()
@@ -261,7 +262,8 @@ def gains(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def scan(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
-    """Run the printed schedule over what is not printed: initial rate, scale of the labels, how long a raised rate is held.
+    """Run the printed schedule over what is not printed: initial rate, scale of the labels, how long a raised rate is
+    held.
 
     Args:
         seeds: samples and weights.
@@ -328,8 +330,8 @@ def against(schedule: pd.DataFrame, small: pd.DataFrame) -> pd.DataFrame:
     """Compare the small start with the run of all increases, per seed.
 
     Returns:
-        Per seed: log_test (log of the small start's test loss over the schedule's, best of its whole run), more (its alignment
-        minus the schedule's), both_reached.
+        Per seed: log_test (log of the small start's test loss over the schedule's, best of its whole run), more (its
+        alignment minus the schedule's), both_reached.
     """
     last = schedule[schedule["k"] == schedule["k"].max()].set_index("seed")
     small = small.set_index("seed")

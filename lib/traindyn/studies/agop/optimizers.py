@@ -65,8 +65,8 @@ def correlations(found: pd.DataFrame, least: int = 6) -> pd.DataFrame:
         least: with fewer points than this nothing is said (NaN).
 
     Returns:
-        Per seed: rank (Spearman), pearson, inner (Spearman without the two optimisers of extreme alignment), points (that reached
-        the loss), every (Spearman over all finite runs, reached or not).
+        Per seed: rank (Spearman), pearson, inner (Spearman without the two optimisers of extreme alignment), points
+        (that reached the loss), every (Spearman over all finite runs, reached or not).
     """
     rows = []
     for seed, part in found.groupby("seed"):

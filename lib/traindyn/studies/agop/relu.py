@@ -1,8 +1,8 @@
 """Training steps of fully connected ReLU networks with one output, written out: forward, backward, kernels, features.
 
 A step of a small batch takes less time than the bookkeeping of automatic differentiation, and the passes that give the
-update also give the batch's tangent kernel: for a layer z = s W h + b the gradient of f(x_i) is s D_i h_i^T, with D_i the
-derivative of f(x_i) by z, so that K = sum over layers of (D D^T) * (s^2 H H^T + 1 if there is a bias).
+update also give the batch's tangent kernel: for a layer z = s W h + b the gradient of f(x_i) is s D_i h_i^T, with D_i
+the derivative of f(x_i) by z, so that K = sum over layers of (D D^T) * (s^2 H H^T + 1 if there is a bias).
 """
 
 from __future__ import annotations
@@ -192,5 +192,6 @@ class Relu:
         return torch.stack(columns, 1)
 
     def critical(self, X: Tensor) -> float:
-        """Return n / ||K|| on X, the critical rate of the mean square loss."""
-        return len(X) / self.top(X)[0]
+        """Return n / ||K|| on X, the critical rate of the mean square loss; infinity where no unit is active."""
+        norm = self.top(X)[0]
+        return len(X) / norm if norm else math.inf

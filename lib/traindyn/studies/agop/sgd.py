@@ -1,4 +1,4 @@
-"""Stochastic gradient descent over batch sizes: test loss, alignment, counts of catapults (Table 4.1, Figures 4.9, C.18 to C.23)."""
+"""Stochastic gradient descent over batch sizes: losses, alignment, counts (Table 4.1, Figures 4.9, C.18 to C.23)."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def over_batches(
 
     Returns:
         One row per seed and batch: `NUMBERS` (the first four at the best validation loss), lr, critical (n / ||K(0)||),
-        start (alignment before training), scale of the labels' variance (`variance` of the test labels); and the curves: seed,
-        batch, step, train, validation.
+        start (alignment before training), scale of the labels' variance (`variance` of the test labels); and the
+        curves: seed, batch, step, train, validation.
     """
     rows, curves = [], []
     for number, seed in enumerate(seeds):
@@ -58,7 +58,7 @@ def over_batches(
             critical = net.critical(found.X)
             rate = critical / divisor if lr is None else lr
             about = {"seed": seed, "batch": batch, "lr": rate, "critical": critical}
-            about["start"] = float(training.alignment(net.agop(found.X), found.G))
+            about["start"] = training.cosine(net.agop(found.X), found.G)
             about["variance"] = float(found.y_test.double().var())
             steps = size.gd_steps if whole else size.steps * (len(found.y) // batch)
             run = training.sgd(
@@ -187,9 +187,10 @@ def window(seeds: Sequence[int], size: Any, dtype: torch.dtype, read: Any) -> tu
             the loss before it by more than this factor).
 
     Returns:
-        The rows (seed, step, loss, lead, rest, over) and per seed: share (upward variation of L_{<=1} over that of L, in steps
-        at super-critical batches), control (the same in the other steps), rise_super, rise_other (share of steps that are spikes),
-        super_steps, spikes, excursions, steps, match (share of the spikes at a super-critical step).
+        The rows (seed, step, loss, lead, rest, over) and per seed: share (upward variation of L_{<=1} over that of L,
+        in steps at super-critical batches), control (the same in the other steps), rise_super, rise_other (share of
+        steps that are spikes), super_steps, spikes, excursions, steps, match (share of the spikes at a super-critical
+        step).
     """
     frames, rows = [], []
     for seed in seeds:
@@ -256,9 +257,9 @@ def counts(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
         size: attributes of `tasks.synthetic`, and width, depth, batch, draws.
 
     Returns:
-        Per seed: none (steps counted on `draws` random batches at 0.999 of the smallest of their critical rates), all_of
-        (at 1.001 of the largest; minus draws), whole (1 if n / ||K|| / 2 counts on the whole set), shift (largest difference of
-        b / ||K_batch|| from the library's).
+        Per seed: none (steps counted on `draws` random batches at 0.999 of the smallest of their critical rates),
+        all_of (at 1.001 of the largest; minus draws), whole (1 if n / ||K|| / 2 counts on the whole set), shift
+        (largest difference of b / ||K_batch|| from the library's).
     """
     from traindyn.measure.ntk import empirical_ntk
 

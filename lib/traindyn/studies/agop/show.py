@@ -63,11 +63,12 @@ def biases(
 def small_rates(
     seeds: Sequence[int], size: Any, tenth: Any, dtype: torch.dtype
 ) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """Train at eta_crit/2, at eta_crit over size.small and at the rate `tenth.lr`, over batch sizes (Figures 4.10, C.23).
+    """Train at eta_crit/2, at eta_crit over size.small and at the rate `tenth.lr`, over batch sizes (Figures 4.10,
+    C.23).
 
     Returns:
-        The rows with a column `rate`; per seed `sgd.spreads` of the second and, with the suffix _tenth, of the third against
-        the first.
+        The rows with a column `rate`; per seed `sgd.spreads` of the second and, with the suffix _tenth, of the third
+        against the first.
     """
     large, _ = sgd.over_batches(seeds, size, dtype, divisor=size.divisor, patience=size.patience)
     small, _ = sgd.over_batches(seeds, size, dtype, divisor=size.small, patience=size.patience)
@@ -78,7 +79,7 @@ def small_rates(
 
 
 def relative_spread(found: pd.DataFrame) -> pd.DataFrame:
-    """Return per seed the spread over batch sizes of the best validation loss, over the labels' variance (relative3)."""
+    """Return per seed the spread over batches of the best validation loss, over the labels' variance (relative3)."""
     rows = []
     for seed, part in found.groupby("seed"):
         value = (part["validation"].max() - part["validation"].min()) / part["variance"].iloc[0]
@@ -90,7 +91,8 @@ def harder(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.Data
     """Train a deeper network on another polynomial at the printed rate, and at one at which all runs stay finite.
 
     Returns:
-        The rows with a column `rate`; per seed and batch `finite`, per seed `sgd.trends`, both again with the suffix _weak.
+        The rows with a column `rate`; per seed and batch `finite`, per seed `sgd.trends`, both again with the suffix
+        _weak.
     """
     printed, _ = sgd.over_batches(seeds, size, dtype, divisor=size.divisor, patience=size.patience)
     weak, _ = sgd.over_batches(seeds, size, dtype, divisor=size.weaker, patience=size.patience)
@@ -106,8 +108,13 @@ def suffixed(tables: Sequence[pd.DataFrame], suffix: str) -> list[pd.DataFrame]:
     return [table.add_suffix(suffix) for table in tables]
 
 
+def of_sets(runs: Mapping[str, tuple[pd.DataFrame, Sequence[pd.DataFrame]]]) -> list[pd.DataFrame]:
+    """Return the tables of several data sets side by side, every column with the name of its set."""
+    return [part for name, (_, found) in runs.items() for part in suffixed(found, f"_{name}")]
+
+
 def image_sgd(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """Train on images over batch sizes; return the rows, and per seed `sgd.trends` and those with the second reference."""
+    """Train on images over batch sizes; return the rows, and `sgd.trends` with the first and the second reference."""
     found, _ = sgd.over_batches(seeds, size, dtype, divisor=size.divisor, task=images.task)
     other = found.assign(alignment=found["other"])
     k = len(size.batches)
@@ -121,7 +128,7 @@ def image_sgd(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.D
 def image_gd(
     seeds: Sequence[int], size: Any, dtype: torch.dtype, make: Any = None
 ) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """Train on images with raised rates; return the rows, and per seed `ladders.trends` and those with the second reference."""
+    """Train on images with raised rates; return the rows, and per seed `ladders.trends` with both references."""
     found, _, _ = ladders.ladder(seeds, size, dtype, task=images.task, make=make)
     other = ladders.trends(found.assign(alignment=found["other"]))
     return found, [ladders.trends(found), other[["with_alignment", "gain_alignment"]].add_suffix("_other")]
@@ -138,9 +145,9 @@ def schedules(
     """Run a printed schedule of a deeper network: scanned, with labels of unit variance, and in units of n / ||K||.
 
     Returns:
-        The ladders' rows with a column `schedule`; the scan; per seed `ladders.trends` of the printed rates with labels of unit
-        variance, with the suffix _relative of the rates in units of n / ||K|| and labels as they are, and survived and tried (settings
-        of the scan in which no run diverged, and all of them).
+        The ladders' rows with a column `schedule`; the scan; per seed `ladders.trends` of the printed rates with
+        labels of unit variance, with the suffix _relative of the rates in units of n / ||K|| and labels as they are,
+        and survived and tried (settings of the scan in which no run diverged, and all of them).
     """
     unit = 1 / np.sqrt(ladders.variance(size))
     printed, _, _ = ladders.ladder(seeds, size, dtype, scale=unit)
@@ -175,7 +182,7 @@ def optimised(
 def windows(
     sizes: Mapping[str, tuple[Sequence[int], Any]], dtype: torch.dtype, read: Any
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Follow stretches of several tasks; return the first seed's rows with a column `task`, and `sgd.window` with that case."""
+    """Follow stretches of several tasks; return the first seed's rows, and `sgd.window` with the case `task`."""
     rows, tables = [], {}
     for name, (seeds, size) in sizes.items():
         run, tables[name] = sgd.window(seeds, size, dtype, read)
@@ -184,7 +191,8 @@ def windows(
 
 
 def quadratic(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Raise the rate of a network and of its quadratic model alike; return the rows with a column `model`, and their gains.
+    """Raise the rate of a network and of its quadratic model alike; return the rows with a column `model`, and their
+    gains.
 
     Returns:
         Rows; per seed and model: gain_test, gain_alignment (with all increases against none), end (alignment with all).

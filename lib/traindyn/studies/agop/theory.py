@@ -31,8 +31,8 @@ def definition(seeds: Sequence[int], size: Any) -> pd.DataFrame:
     Returns:
         One row per seed: gradient (largest difference of the passes written out and automatic differentiation, over
         the largest gradient), library (the same of both AGOPs), scale (change of the alignment when f is multiplied by
-        7), rotation (when inputs and EGOP are rotated together), one_sided (when the inputs alone are: a control), identity
-        (alignment of the identity matrix against Tr G* / (sqrt(d) |G*|)).
+        7), rotation (when inputs and EGOP are rotated together), one_sided (when the inputs alone are: a control),
+        identity (alignment of the identity matrix against Tr G* / (sqrt(d) |G*|)).
     """
     rows = []
     G = target(2).egop(size.d, dtype=torch.float64)
@@ -68,9 +68,9 @@ def egops(seeds: Sequence[int], size: Any) -> tuple[pd.DataFrame, dict[str, floa
         size: attributes d, samples.
 
     Returns:
-        Per seed and target: z (largest deviation of an entry in units of its standard error), error (the same, plain, over
-        the largest entry), cosine, trace (relative error); and seedless: the EGOPs' ranks and eigenvalues, and the identity's
-        alignment in 100 dimensions.
+        Per seed and target: z (largest deviation of an entry in units of its standard error), error (the same, plain,
+        over the largest entry), cosine, trace (relative error); and seedless: the EGOPs' ranks and eigenvalues, and
+        the identity's alignment in 100 dimensions.
     """
     rows, exact = [], {}
     for name, rank in (("rank2", 2), ("rank3", 3), ("rank4", 4), ("full", "full")):
@@ -111,8 +111,8 @@ def multi_index(seeds: Sequence[int], size: Any) -> pd.DataFrame:
         size: attributes rank, n, d, noise, n_val, n_test, ridges, leak (multiple of the identity that the map adds).
 
     Returns:
-        One row per seed: plain, mapped (test losses), ratio (log of the second over the first), random (the same log-ratio for
-        a map with the same eigenvalues in random directions: a control).
+        One row per seed: plain, mapped (test losses), ratio (log of the second over the first), random (the same
+        log-ratio for a map with the same eigenvalues in random directions: a control).
     """
     rows = []
     for seed in seeds:

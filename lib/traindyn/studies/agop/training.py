@@ -104,6 +104,11 @@ def super_critical(K: Tensor, lr: float, epsilon: float = EPSILON) -> bool:
     return float(torch.linalg.eigvalsh(K)[-1]) > level
 
 
+def cosine(G: Tensor, H: Tensor) -> float:
+    """Return the alignment of an AGOP with H; NaN for a network that has become constant."""
+    return float(alignment(G, H)) if float(G.abs().max()) > 0 else math.nan
+
+
 def result(run: Run, net: Relu, task: Task) -> dict[str, float]:
     """Return what is read at the best iterate: test value, AGOP alignment (training inputs) with G and `other`, counts.
 
@@ -116,8 +121,8 @@ def result(run: Run, net: Relu, task: Task) -> dict[str, float]:
     net.restore(run.held)
     about["test"] = risk(net, task.X_test, task.y_test, task.classify)
     G = net.agop(task.X)
-    about["other"] = math.nan if task.other is None else float(alignment(G, task.other))
-    return about | {"alignment": float(alignment(G, task.G))}
+    about["other"] = math.nan if task.other is None else cosine(G, task.other)
+    return about | {"alignment": cosine(G, task.G)}
 
 
 def one_step(net: Relu, X: Tensor, y: Tensor, lr: float, count: bool = False) -> tuple[float, bool]:
