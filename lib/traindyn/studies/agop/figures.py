@@ -14,6 +14,7 @@ from traindyn.report import plots
 from traindyn.studies.agop.theory import largest_entry
 
 PAIR = {"test": "test loss", "alignment": "AGOP alignment"}
+ERROR = {"test": "share of wrong signs", "alignment": "AGOP alignment"}
 KINDS = plots.looks(["none", "decay", "trace", "root"])
 MODELS = plots.looks(["network", "quadratic model"])
 
@@ -91,6 +92,16 @@ def two_rates(found: pd.DataFrame) -> Figure:
     return _ticks(_over(found, "batch", "batch size", PAIR, "x", "rate"), found["batch"])
 
 
+def image_batches(found: pd.DataFrame) -> Figure:
+    """Draw test error and alignment over the batch size, one line per value of `task` (Figure C.21)."""
+    return _ticks(_over(found, "batch", "batch size", ERROR, "x", "task"), found["batch"])
+
+
+def image_ladders(found: pd.DataFrame) -> Figure:
+    """Draw test error and alignment over the number of increases, one line per value of `task` (Figures 4.8c, C.16)."""
+    return _whole(_over(found, "k", "increases of the rate", ERROR, "", "task"))
+
+
 def _ticks(fig: Figure, values: pd.Series) -> Figure:
     ticks = sorted(values.unique())
     for ax in fig.axes:
@@ -138,7 +149,7 @@ def losses(curves: pd.DataFrame) -> Figure:
     """Draw training and validation loss of one ladder over steps, one line per number of increases."""
     fig, axes = plots.panels(1, 2, titles=["training", "validation"])
     for ax, name in zip(axes, ("train", "validation"), strict=True):
-        shown = curves[np.isfinite(curves[name])]
+        shown = curves[curves[name] < 1e6]  # what diverges leaves the panel
         plots.curves(ax, shown, "step", name, "k", None, "step", "loss", "y", legend="increases")
     return fig
 

@@ -72,7 +72,7 @@ def small_rates(
     """
     large, _ = sgd.over_batches(seeds, size, dtype, divisor=size.divisor, patience=size.patience)
     small, _ = sgd.over_batches(seeds, size, dtype, divisor=size.small, patience=size.patience)
-    least, _ = sgd.over_batches(seeds, tenth, dtype, lr=tenth.lr, patience=tenth.patience)
+    least, _ = sgd.over_batches(list(seeds)[: tenth.seeds], tenth, dtype, lr=tenth.lr, patience=tenth.patience)
     named = {f"crit/{size.divisor:g}": large, f"crit/{size.small:g}": small, f"{tenth.lr:g}": least}
     rows = pd.concat([part.assign(rate=name) for name, part in named.items() if len(part)], ignore_index=True)
     return rows, [sgd.spreads(large, small), sgd.spreads(large, least).add_suffix("_tenth")]
