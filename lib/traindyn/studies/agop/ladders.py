@@ -183,13 +183,18 @@ KEPT = ["test", "alignment", "other", "validation", "test_whole", "alignment_who
         "reached", "finite"]  # fmt: skip
 
 
+LEAST = 3  # points of a rank correlation
+
+
 def numbers(found: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of `ladder` as evidence, per seed and k."""
     return evidence.table(found[["seed", "k", *KEPT]], "k")
 
 
 def trends(found: pd.DataFrame) -> pd.DataFrame:
-    """Return per seed how test loss and alignment go with the number of detected catapults, over its runs.
+    """Return per seed how test loss and alignment go with the number of detected catapults.
+
+    A run that has not reached the training loss, or that diverged, is no point; fewer than 3 points say nothing.
 
     Returns:
         Per seed: with_test, with_alignment, with_distance (Spearman with the number of catapults; 0 if no two runs
@@ -202,15 +207,17 @@ def trends(found: pd.DataFrame) -> pd.DataFrame:
         part = part.sort_values("k")
         row = {"seed": seed, "most": part["catapults"].iloc[-1]}
         row |= {"all_finite": part["finite"].min(), "all_reached": part["reached"].min()}
-        good = row["all_finite"] == 1
+        done = part[part["reached"] == 1]
+        row["unfinished"] = float(((part["finite"] == 1) & (part["reached"] == 0)).sum())
+        good, enough = row["all_finite"] == 1, len(done) >= LEAST
         for name in ("test", "alignment", "distance", "test_whole", "alignment_whole"):
-            row[f"with_{name}"] = _rank(part["catapults"], part[name]) if good else math.nan
+            row[f"with_{name}"] = _rank(done["catapults"], done[name]) if enough else math.nan
         first, last = part.iloc[0], part.iloc[-1]
         row["gain_test"] = _log(last["test"], first["test"]) if good else math.nan
         row["gain_alignment"] = last["alignment"] - first["alignment"] if good else math.nan
         rows.append(row)
     names = ["with_test", "with_alignment", "with_distance", "with_test_whole", "with_alignment_whole"]
-    names += ["most", "all_finite", "all_reached", "gain_test", "gain_alignment"]
+    names += ["most", "all_finite", "all_reached", "unfinished", "gain_test", "gain_alignment"]
     return evidence.table(rows_of(rows, ["seed", *names]))
 
 
@@ -331,14 +338,12 @@ def against(schedule: pd.DataFrame, small: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Per seed: log_test (log of the small start's test loss over the schedule's, best of its whole run), more (its
-        alignment minus the schedule's), both_reached.
+        alignment minus the schedule's). Pairs of which one has not reached the training loss are left out.
     """
     last = schedule[schedule["k"] == schedule["k"].max()].set_index("seed")
     small = small.set_index("seed")
-    both = last.index.intersection(small.index)
+    both = last.index[last["reached"] == 1].intersection(small.index[small["reached"] == 1])
     frame = pd.DataFrame({"seed": both})
     frame["log_test"] = np.log(small.loc[both, "test"].to_numpy() / last.loc[both, "test_whole"].to_numpy())
     frame["more"] = small.loc[both, "alignment"].to_numpy() - last.loc[both, "alignment_whole"].to_numpy()
-    reached = small.loc[both, "reached"].to_numpy() * last.loc[both, "reached"].to_numpy()
-    frame["both_reached"] = reached
     return evidence.table(frame)

@@ -219,6 +219,8 @@ def _follow(net: Any, task: Task, lr: float, size: Any, rng: torch.Generator) ->
                 break
             _, start = net.top(task.X, start, tolerance=1e-4)
             lead = float((start[:, 0] @ residual).double() ** 2 / n)
+            if not math.isfinite(lead):
+                break
         _, over = training.one_step(net, task.X[chosen], task.y[chosen], lr, count=True)
         if step >= size.skip:
             rows.append((step, loss, lead, max(loss - lead, 0.0), over))
