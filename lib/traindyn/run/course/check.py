@@ -60,10 +60,13 @@ def wrong_answers(chapter: str) -> Mapping[str, Sequence[Wrong]]:
     return module.WRONG
 
 
-def check(chapter: str, lane: Lane, say: Callable[[str], None] = lambda line: None) -> list[str]:
-    """Return everything that is not as it should be with an assignment, one line each."""
+def check(
+    chapter: str, lane: Lane, say: Callable[[str], None] = lambda line: None, variants: Sequence[str] = ()
+) -> list[str]:
+    """Return everything that is not as it should be with an assignment, one line each; of all its variants, or some."""
     made = assignment.load(chapter)
-    found = [f"{chapter}: {line}" for line in [*_release(made), *_solutions(made, lane), *_wrong(made, lane)]]
+    lines = [*_release(made), *_solutions(made, lane, variants or list(made.spec.variants)), *_wrong(made, lane)]
+    found = [f"{chapter}: {line}" for line in lines]
     say(f"{chapter}: {len(made.spec.questions)} questions, {len(found)} faults")
     return found
 
@@ -94,10 +97,10 @@ def secret_lines(made: Assignment, name: str) -> list[str]:
     return [line for line in lines if len(line) > 12 and line not in others]
 
 
-def _solutions(made: Assignment, lane: Lane) -> list[str]:
-    """Return where a model solution loses points, in any variant, or an empty answer earns some."""
+def _solutions(made: Assignment, lane: Lane, variants: Sequence[str]) -> list[str]:
+    """Return where a model solution loses points, in these variants, or an empty answer earns some."""
     found = []
-    for variant in made.spec.variants:
+    for variant in variants:
         judge = Judge(made, SECRET)
         for name, question in made.spec.questions.items():
             for part in judge.question(name, question, made.solution(name), lane, variant):
