@@ -188,8 +188,9 @@ BLOCKS = Question(
 
 def squares(seed, t):
     draw = np.random.default_rng(seed)
-    start, end, speed = draw.uniform(0.3, 3, 3), draw.uniform(0.3, 3, 3), draw.uniform(0.2, 1, 3)
-    return end / (1 + (end / start - 1) * np.exp(-speed * t))
+    start, end = draw.uniform((0.3, 2, 0.3), (0.8, 3, 3)), draw.uniform((2, 0.3, 0.3), (3, 0.8, 3))
+    speed, order = draw.uniform(0.2, 1, 3), draw.permutation(3)
+    return (end / (1 + (end / start - 1) * np.exp(-speed * t)))[order]
 
 
 def pair_again(row, seed, variant):
