@@ -10,7 +10,8 @@ import numpy as np
 import psutil
 import pytest
 
-from traindyn.run.course import frames, sandbox
+from traindyn.run.course import frames, lanes, sandbox
+from traindyn.run.course.judge import Judge
 from traindyn.run.course.lanes import Failure, Lane, isolation
 
 GIVEN = "import numpy as np\nimport torch"
@@ -205,6 +206,19 @@ def test_a_worker_that_died_is_started_again():
         lane.process.wait()
         assert run(lane, "def f(): return 2") == 2
         assert lane.started == 2
+
+
+def test_a_worker_that_cannot_start_is_no_student_s_fault(monkeypatch, toy):
+    monkeypatch.setattr(lanes.sys, "executable", "/bin/false")
+    with Lane() as lane, pytest.raises(lanes.WorkerAbsent, match="/bin/false"):
+        Judge(toy, "a").question("total", toy.spec.questions["total"], "def total(x): return 1", lane)
+
+
+def test_an_answer_that_works_on_a_busy_machine_gets_more_time_and_one_that_waits_does_not(lane, monkeypatch):
+    monkeypatch.setattr(lanes, "SLOWER", 0.0)  # as if the cores had been busy with others all the time
+    monkeypatch.setattr(lanes, "WORKS", 0.01)
+    assert run(lane, "import time\ndef f():\n    while time.process_time() < 3: pass\n    return 1", 9) == 1
+    assert run(lane, "import time\ndef f(): time.sleep(20)", 9) == "time"
 
 
 def test_nothing_of_an_answer_stays_behind(lane, tmp_path, monkeypatch):

@@ -77,7 +77,11 @@ def check(
         studies: also run the wrong studies, which take most of the time.
     """
     made = assignment.load(chapter)
-    lines = [*_release(made), *_solutions(made, lane, variants or list(made.spec.variants)), *_wrong(made, lane, studies)]
+    lines = [
+        *_release(made),
+        *_solutions(made, lane, variants or list(made.spec.variants)),
+        *_wrong(made, lane, studies),
+    ]
     found = [f"{chapter}: {line}" for line in lines]
     say(f"{chapter}: {len(made.spec.questions)} questions, {len(found)} faults")
     return found

@@ -16,7 +16,7 @@ from traindyn.errors import InputError
 from traindyn.report import claims, columns, judge, words
 from traindyn.run.course import compare
 from traindyn.run.course.assignment import Assignment
-from traindyn.run.course.lanes import Failure, Lane
+from traindyn.run.course.lanes import Failure, Lane, WorkerAbsent
 from traindyn.run.course.questions import NotAllowed, Part, Question, Study, Variant
 from traindyn.run.course.submission import Submission
 
@@ -311,6 +311,8 @@ class _once_more:
             self.block = self.lane.child(max(1.0, self.seconds))
             try:
                 return self.block.__enter__()
+            except WorkerAbsent:
+                raise
             except (RuntimeError, OSError):
                 self.lane.close()
                 if not left:

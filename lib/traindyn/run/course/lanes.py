@@ -33,7 +33,12 @@ STRANGERS = 3  # processes that an answer may have started when it is stopped (w
 SHOWN = 20_000  # characters of output that are kept
 FOLDER = 2**26  # bytes that it may write
 PATIENCE = 0.1  # how often a worker is looked at, in seconds
-SLOWER = 3.0  # clock time an answer may take for each second of processor time: other processes want the cores, too
+SLOWER, SLOWEST = 3.0, 20.0  # clock time for each second of processor time: for one that waits, and for one that works
+WORKS = 0.1  # share of its processor time that an answer has used by then if it works: others want the cores, too
+
+
+class WorkerAbsent(RuntimeError):
+    """The worker cannot be started: a fault of this machine, which no answer is to blame for."""
 
 
 @dataclass
@@ -74,7 +79,8 @@ class Child:
 
     def __init__(self, lane: Lane, pid: int, pipe: socket.socket, out: int, folder: Path, seconds: float) -> None:
         self.lane, self.pid, self.pipe, self.out, self.folder = lane, pid, pipe, out, folder
-        self.end = time.monotonic() + SLOWER * seconds + 2
+        self.seconds, self.begun = seconds, time.monotonic()
+        self.end = self.begun + SLOWER * seconds + 2
         self.received, self.shown, self.killed = 0, bytearray(), ""
         self.looked = time.monotonic()
 
@@ -134,7 +140,7 @@ class Child:
     def _wait(self, write: bool = False) -> None:
         """Wait until the pipe is ready; meanwhile keep the child within what the system does not limit by itself."""
         while True:
-            if time.monotonic() > self.end:
+            if time.monotonic() > self.end and not self._later():
                 self._kill("time")
                 raise EOFError
             readers = [self.out] if write else [self.out, self.pipe]
@@ -145,6 +151,16 @@ class Child:
                 self._look()
             if free or self.pipe in ready:
                 return
+
+    def _later(self) -> bool:
+        """Give an answer more time that works, and had to share the cores; return whether it has any."""
+        last = self.begun + SLOWEST * self.seconds + 2
+        with contextlib.suppress(psutil.Error):
+            used = psutil.Process(self.pid).cpu_times()
+            if used.user + used.system > WORKS * self.seconds and self.end < last:
+                self.end = last
+                return True
+        return False
 
     def _look(self) -> None:
         self.looked = time.monotonic()
@@ -265,8 +281,13 @@ class Lane:
         theirs.close()
         self.control.settimeout(START)
         self.started += 1
-        if self._line() != "ready":
-            raise RuntimeError("the worker did not start")
+        try:
+            ready = self._line() == "ready"
+        except RuntimeError:
+            ready = False
+        if not ready:
+            self.close()
+            raise WorkerAbsent(f"the worker did not start with {sys.executable}; is PyTorch installed there?")
 
     def _line(self) -> str:
         """Read one line from the worker itself, which runs no student's code."""
