@@ -62,6 +62,7 @@ def test_thirty_submissions_are_graded_in_ten_minutes(tmp_path, write):
     made = assignment.load("ntk")
     wrong = check.wrong_answers("ntk")
     folder = build.build(tmp_path / "c1", ["ntk"])
+    (folder / "secret.txt").write_text(check.SECRET)  # whose seeds say what a wrong study loses
     expected = {}
     for number in range(30):
         answers = {name: made.solution(name) for name in made.spec.questions}
