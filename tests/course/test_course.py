@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import re
 import shutil
 import stat
@@ -165,6 +167,9 @@ def test_hostile_submissions_cost_themselves_alone_and_leak_nothing(own, hand_in
     hand_in("ada", right)
     hand_in("not-utf-8", {**right, "total": "# Größe\n" + right["total"]}, encoding="latin-1")
     hand_in("renamed", right, name="my homework (final).IPYNB")
+    with contextlib.suppress(OSError):  # a name that cannot be written down is no student's
+        (own / "submitted" / os.fsdecode(b"\xff") / "bare").mkdir(parents=True)
+    (own / "submitted" / "link").symlink_to(own / "submitted" / "ada")
     (hand_in("empty", None) / "bare.ipynb").write_bytes(b"")
     (hand_in("folder", None) / "bare.ipynb").mkdir()
     hand_in("=cmd()", {})

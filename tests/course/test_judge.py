@@ -179,6 +179,15 @@ def test_a_patched_function_helps_neither_its_own_question_nor_the_next(grade, r
     assert points == [0, 2, 4]
 
 
+BOMBS = ["-" * 90_000 + "1", "(" * 90_000, "x" + ".a" * 40_000, "a=" * 30_000 + "1", "[" * 200 + "]" * 200]
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb[:2])
+def test_code_that_breaks_a_parser_breaks_the_worker_s(grade, right, bomb):
+    points, _ = grade({**right, "total": f"{bomb}\ndef total(x): return 0"})
+    assert points == [3, 0, 4]
+
+
 def test_magics_are_left_out_and_syntax_errors_named(grade, right):
     points, result = grade(
         {**right, "scale": "%matplotlib inline\n" + right["scale"] + "\n!ls", "total": "def total(x:"}

@@ -26,6 +26,11 @@ late:
 NAME = re.compile(r"[^\x00-\x1f/\\]{1,100}")
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text can be a student's id: a folder's name that can be written down."""
+    return bool(NAME.fullmatch(text)) and text not in (".", "..") and text.encode("utf-8", "replace").decode() == text
+
+
 @dataclass(frozen=True)
 class Student:
     """A line of the roster."""
@@ -162,7 +167,7 @@ def read_roster(path: Path) -> dict[str, Student]:
             if values.get("id")
             else None
         )
-        if student is None or not NAME.fullmatch(student.id) or student.id in (".", ".."):
+        if student is None or not is_name(student.id):
             raise InputError(f"{path}, line {number}: '{values.get('id', '')}' is no id that can be a folder's name")
         if student.id in found:
             raise InputError(f"{path}, line {number}: the id '{student.id}' stands there twice")

@@ -67,6 +67,8 @@ def grade(
             raise InputError(f"{folder} has no assignment '{name}'; it has {', '.join(names)}")
     found: list[Outcome] = []
     waiting = {name: _submitted(about, name) for name in (chapters or names)}
+    if odd := [path for path in (about.folder / "submitted").glob("*") if not course.is_name(path.name)]:
+        say(f"not graded: {len(odd)} in submitted/ whose name cannot be written down; rename them")
     if not any(waiting.values()):
         raise InputError(f"nothing was handed in: no {about.folder / 'submitted' / 'STUDENT' / names[0]}")
     with _Lanes(jobs) as lanes:
@@ -83,7 +85,8 @@ def _submitted(about: course.Course, name: str) -> list[str]:
     students = (
         [path.name for path in place.iterdir() if path.is_dir() and not path.is_symlink()] if place.is_dir() else []
     )
-    return sorted(one for one in students if (place / one / name).is_dir() and course.NAME.fullmatch(one))
+    there = [one for one in students if (place / one / name).is_dir() and not (place / one / name).is_symlink()]
+    return sorted(one for one in there if course.is_name(one))
 
 
 class _Lanes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from traindyn.errors import InputError
 from traindyn.run.course.assignment import GIVEN, STUB
 from traindyn.run.course.lanes import Failure, Lane
-from traindyn.run.course.submission import LARGEST, cells, without_magics
+from traindyn.run.course.submission import LARGEST, cells
 
 SECONDS = 60.0
 
@@ -38,7 +38,7 @@ def attempt(path: str | Path, lane: Lane) -> list[Tried]:
         raise InputError(f"{path} is no assignment's notebook: its cells have no grade ids")
     results = []
     for name in names:
-        answer = without_magics(found[name]["source"])
+        answer = found[name]["source"]
         if STUB.splitlines()[1] in answer:
             results.append(Tried(name, None, "not filled in"))
             continue

@@ -171,7 +171,10 @@ def _tensors(value: Any, wanted: bool) -> Any:
 def _run(text: str, name: str, space: dict[str, Any]) -> dict[str, Any] | None:
     """Execute code in a namespace; return what went wrong, or None."""
     try:
-        tree = ast.parse(text, f"<{name}>")
+        try:
+            tree = ast.parse(text, f"<{name}>")
+        except SyntaxError:
+            tree = ast.parse(_without_magics(text), f"<{name}>")
         exec(compile(tree, f"<{name}>", "exec"), space)
     except BaseException as error:
         found = _told(error, "syntax" if isinstance(error, SyntaxError) else "raised")
@@ -180,6 +183,15 @@ def _run(text: str, name: str, space: dict[str, Any]) -> dict[str, Any] | None:
             found["said"] = text.splitlines()[steps[0].tb_lineno - 1].strip() if steps else ""
         return found
     return None
+
+
+def _without_magics(text: str) -> str:
+    """Return code without lines that begin with % or !; lines keep their numbers."""
+    lines = []
+    for line in text.splitlines():
+        bare = line.lstrip()
+        lines.append(line[: len(line) - len(bare)] + "pass" if bare.startswith(("%", "!")) else line)
+    return "\n".join(lines)
 
 
 def _steps(error: BaseException) -> Iterator[Any]:
