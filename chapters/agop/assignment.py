@@ -234,7 +234,7 @@ CATAPULT = Question(
         rtol=0.05,
         recomputed=3,
     ),
-    seconds=90,
+    seconds=40,
 )  # fmt: skip
 
 
