@@ -273,7 +273,7 @@ CLAIM = Question(
         rtol=0.05,
         recomputed=2,
     ),
-    seconds=60,
+    seconds=30,
 )  # fmt: skip
 
 

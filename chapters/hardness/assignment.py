@@ -249,7 +249,7 @@ ESCAPE = Question(
         rtol=1e-3,
         recomputed=2,
     ),
-    seconds=60,
+    seconds=20,
 )  # fmt: skip
 
 

@@ -287,7 +287,7 @@ FLATTEN = Question(
         rtol=1e-5,
         recomputed=3,
     ),
-    seconds=120,
+    seconds=60,
 )  # fmt: skip
 
 

@@ -222,7 +222,7 @@ RATE = Question(
         rtol=1e-5,
         recomputed=2,
     ),
-    seconds=30,
+    seconds=15,
 )  # fmt: skip
 
 

@@ -251,7 +251,7 @@ FLIGHT = Question(
         rtol=1e-3,
         recomputed=3,
     ),
-    seconds=90,
+    seconds=40,
 )  # fmt: skip
 
 

@@ -265,7 +265,7 @@ STRONG = Question(
         rtol=1e-4,
         recomputed=2,
     ),
-    seconds=90,
+    seconds=40,
 )  # fmt: skip
 
 

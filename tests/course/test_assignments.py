@@ -42,6 +42,7 @@ def test_an_assignment_has_its_parts(chapter):
         assert said and int(said[1]) == points and 5 <= int(said[2]) <= 60, name
         assert name in made.titles
     for name, question in questions.items():
+        assert f"limit: {question.seconds:g} s" in "".join(c.source for c in release.notebook(made, "0").cells)
         assert f"{question.entry}(" in made.cells[f"about-{name}"].source, "the statement names the function"
         assert question.study is not None or len(question.parts) >= 2, "partial credit"
     for rubric in made.spec.rubrics.values():

@@ -11,7 +11,7 @@ import numpy as np
 Arguments = dict[str, Any]
 Variant = Mapping[str, float]
 Inputs = Callable[[np.random.Generator, Variant], Sequence[Arguments]]
-SECONDS = 20.0
+SECONDS = 10.0
 
 
 class NotAllowed(ValueError):

@@ -23,6 +23,9 @@ def notebook(made: Assignment, variant: str, solutions: bool = False) -> Any:
         cell.id = grade_id(cell) or f"cell-{place}"
         if grade_id(cell) not in made.spec.questions and grade_id(cell) not in made.spec.rubrics:
             cell.source = filled(cell.source, numbers)
+            question = made.spec.questions.get(grade_id(cell).removeprefix("about-"))
+            if question is not None and grade_id(cell).startswith("about-"):
+                cell.source += f"\n\n*Time limit: {question.seconds:g} s of processor time.*"
         elif not solutions:
             cell.source = cleared(cell.source) if cell.cell_type == "code" else WRITE
         if cell.cell_type == "code":
