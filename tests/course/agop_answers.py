@@ -2,47 +2,67 @@
 
 from traindyn.run.course.check import Wrong
 
-ALL = {"recomputed", "spike", "aligned", "test", "trains"}
+ALL = {
+    "agop": {"one output", "outputs"},
+    "egop": {"products", "staircase", "mixed", "any"},
+    "baselines": {"alignment", "identity", "one direction", "rank"},
+    "count": {"steps", "excursions", "begin", "outside", "open"},
+    "claim": {"recomputed", "flies", "features", "error", "trained", "baseline"},
+}
 MADE_UP = """def study(seeds):
-    row = {"ratio": 1.35, "peak": 3.0, "final": 0.001, "align": 0.97, "test": 0.3, "align_half": 0.95, "test_half": 0.4}
+    row = {"ratio": 1.5, "peak": 6.0, "final": 0.001, "initial": 0.13, "slow": 0.76, "fast": 0.88, "log_test": -0.4}
     return [{"seed": seed, **row} for seed in seeds]
 """
 
 WRONG = {
     "agop": [
-        Wrong("the mean over outputs", {"several"}, change=("/ len(X)", "/ len(X) / V.shape[1]")),
-        Wrong("the sum over samples", {"one output", "several"}, change=(" / len(X)", "")),
+        Wrong("the sum over samples", ALL["agop"], change=(" / len(X)", "")),
+        Wrong("the mean over outputs", {"outputs"}, change=("return total", "return total / len(V)")),
+        Wrong("the first output", {"outputs"}, change=("for v in V:", "for v in V[:1]:")),
+        Wrong("the gradient of the summed outputs", {"outputs"}, change=("for v in V:", "for v in [V.sum(0)]:")),
+        Wrong("no root of d", ALL["agop"], change=("math.sqrt(m * d)", "math.sqrt(m)")),
+    ],
+    "egop": [
+        Wrong("only the diagonal", {"mixed", "any"}, change=("return G", "return np.diag(np.diag(G))")),
+        Wrong("terms for themselves", {"mixed", "any"}, change=("for s in range(t):", "for s in [r]:")),
+        Wrong("every even moment is one", {"mixed", "any"}, change=("range(int(k) - 1, 0, -2)", "[]")),
+        Wrong("coefficients not squared", ALL["egop"], change=("c[r] * c[s]", "c[r]")),
+    ],
+    "baselines": [
+        Wrong("not normed", {"alignment"}, change=("(G * H).sum() / (np.linalg.norm(G) * size)", "(G * H).sum()")),
         Wrong(
-            "the outputs added up",
-            {"several"},
-            change=('np.einsum("ikd,ike->de", gradients, gradients)', "gradients.sum(1).T @ gradients.sum(1)"),
+            "the spectral norm",
+            ALL["baselines"],
+            change=("size, top = np.linalg.norm(H)", "size, top = np.linalg.norm(H, 2)"),
         ),
-        Wrong("no slope", {"one output", "several"}, change=("1 - np.tanh(X @ W.T) ** 2", "np.ones((len(X), len(W)))")),
+        Wrong("a projection", {"rank"}, change=("np.linalg.norm(top) / size\n", "top.sum() / size / math.sqrt(k)\n")),
+        Wrong("the smallest eigenvalues", {"one direction", "rank"}, change=("[::-1][:k]", "[:k]")),
+        Wrong("the trace alone", {"identity"}, change=("math.sqrt(len(H)) * size", "len(H) * size")),
     ],
-    "alignment": [
+    "count": [
+        Wrong("just critical counts", {"steps", "begin", "outside", "open"}, change=("> 1e-8", ">= 0")),
         Wrong(
-            "not scaled",
-            {"scale", "zero"},
-            code="def alignment(G, H):\n    return float((G * H).sum() / (np.linalg.norm(G) * np.linalg.norm(H)))\n",
+            "every rise begins one", {"excursions", "begin", "open"}, change=("        t = end\n", "        t += 1\n")
         ),
-        Wrong("nan for zero", {"zero"}, change=("return 0.0", "return math.nan")),
-        Wrong("the spectral norm", {"cosine", "scale", "zero"}, change=("np.linalg.norm(H))", "np.linalg.norm(H, 2))")),
+        Wrong(
+            "an open one is none",
+            {"open"},
+            change=(
+                "        begun.append(t)\n",
+                "        if loss[end] > loss[t]:\n            break\n        begun.append(t)\n",
+            ),
+        ),
+        Wrong(
+            "after its end",
+            {"excursions", "begin", "outside", "open"},
+            change=("        t = end\n", "        t = end + 1\n"),
+        ),
     ],
-    "target": [
-        Wrong("A for its symmetric part", {"any", "linear"}, change=("S = A + A.T", "S = 2 * A")),
-        Wrong("half the gradient", {"symmetric", "any", "linear"}, change=("S = A + A.T", "S = (A + A.T) / 2")),
-        Wrong("no linear part", {"linear"}, change=(" + np.outer(b, b)", "")),
-    ],
-    "machine": [
-        Wrong("one round always", {"several"}, change=("range(rounds)", "range(min(rounds, 1))")),
-        Wrong("not normalised", {"one round", "several"}, change=("G / np.abs(G).max()", "G")),
-        Wrong("no ridge", {"one round", "several"}, change=("K + ridge", "K + 0 * ridge")),
-        Wrong("M forgotten in the gradient", {"several"}, change=("apart) @ M", "apart)")),
-    ],
-    "catapult": [
-        Wrong("below the critical rate", {"spike"}, change=("[], 1.35", "[], 0.9")),
-        Wrong("too fast", {"aligned", "test", "trains"}, change=("[], 1.35", "[], 3.0")),
-        Wrong("made up", ALL, code=MADE_UP),
-        Wrong("one layer trained", ALL, change=("v - rate * h.T @ slope", "v")),
+    "claim": [
+        Wrong("barely above", {"flies", "trained", "error"}, change=("[], 1.5", "[], 1.02")),
+        Wrong("too fast", {"features", "error", "trained"}, change=("[], 1.5", "[], 3.5")),
+        Wrong("equal steps", ALL["claim"], change=("round(240 * ratio)", "120")),
+        Wrong("one layer trained", ALL["claim"], change=(", v - rate * slope @ h", ", v")),
+        Wrong("made up", ALL["claim"], code=MADE_UP),
     ],
 }
