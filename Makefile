@@ -35,12 +35,12 @@ help:
 setup: .venv/.installed
 ifdef TORCH_INDEX
 	@if [ "$$(cat .venv/.torch-index)" != '$(TORCH_INDEX)' ]; then \
-	  $(BIN)/python -m pip uninstall -q -y torch && $(INSTALL) -e '.[book,cluster,data,dev]' && echo '$(TORCH_INDEX)' > .venv/.torch-index; fi
+	  $(BIN)/python -m pip uninstall -q -y torch && $(INSTALL) -e '.[book,cluster,course,data,dev]' && echo '$(TORCH_INDEX)' > .venv/.torch-index; fi
 endif
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) -e '.[book,cluster,data,dev]'
+	$(INSTALL) -e '.[book,cluster,course,data,dev]'
 	echo '$(TORCH_INDEX)' > .venv/.torch-index
 	touch $@
 
@@ -76,7 +76,7 @@ test-lowest: setup
 	mkdir -p _build
 	$(BIN)/python tests/lowest.py > _build/lowest.txt
 	.venv-lowest/bin/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-	  -c _build/lowest.txt -e '.[book,cluster,data,dev]'
+	  -c _build/lowest.txt -e '.[book,cluster,course,data,dev]'
 	.venv-lowest/bin/python -m pytest -rs -n $(JOBS) --dist worksteal -m 'not long' --ignore tests/book tests
 
 verify: setup
@@ -89,7 +89,7 @@ refs: setup
 	$(BIN)/traindyn nbval --update
 
 lab: setup
-	$(INSTALL) -e '.[book,cluster,data,dev,lab]'
+	$(INSTALL) -e '.[book,cluster,course,data,dev,lab]'
 	$(BIN)/jupyter lab --notebook-dir chapters
 
 clean:

@@ -190,6 +190,7 @@ class Representer(Experiment):
 class Neuron(Experiment):
     net: Literal["two_layer"] = "two_layer"
     target: Literal["relu"] = "relu"
+    seeds: int = Field(gt=0, description="independent repetitions")
     d: Scale[int] = Field(gt=1, description="inputs")
     n: Scale[int] = Field(gt=1, description="samples")
     unseen: int = Field(gt=0, description="test samples")

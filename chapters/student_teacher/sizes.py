@@ -207,6 +207,7 @@ class Equal(Experiment):
 
 class Stuck(Experiment):
     epochs: Scale[int] = Field(gt=0, description="epochs of training of the students of the teacher's own size")
+    seeds: int = Field(gt=0, description="independent repetitions, at least those of the sweep")
 
 
 class Decays(Experiment):

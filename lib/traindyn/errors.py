@@ -26,6 +26,7 @@ EXTRAS = {
         "book",
     ),
     **dict.fromkeys(("dask", "distributed"), "cluster"),
+    "nbgrader": "course",
     **dict.fromkeys(("PIL", "datasets", "mlxtend", "pyarrow", "sklearn"), "data"),
     **dict.fromkeys(("nbval", "pytest", "hypothesis", "playwright"), "dev"),
 }

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,7 +12,7 @@ from traindyn.report.claims import Claim, Part
 from traindyn.report.columns import evidence_from_json, evidence_to_json, gather
 from traindyn.report.judge import judge
 from traindyn.report.language import parse
-from traindyn.report.stability import stability
+from traindyn.report.stability import redrawn, stability
 
 PRINTED = Part("p", "p > 0", "p is positive")
 CORRECTED = Part("c", "c > 0", "c is positive", reads="corrected")
@@ -147,3 +148,17 @@ def test_stability_counts_the_verdicts_of_redrawn_seeds():
     }
     with pytest.raises(InputError, match="a pool of 15 seeds; expected at least 18"):
         stability([(always, 6)], pool, shown, "laptop")
+
+
+def test_a_redraw_takes_of_every_experiment_what_a_run_takes():
+    # blocks of eight seeds, of which the exact experiment takes three: a run has three exact and eight trained numbers
+    blocks = [[100 + 8 * block + i for i in range(8)] for block in range(3)]
+    small, large = [seed for block in blocks for seed in block[:3]], [seed for block in blocks for seed in block]
+    frame = pd.DataFrame({"seed": small, "exact": 1.0}), pd.DataFrame({"seed": large, "trained": 2.0})
+    pool = gather(*(ev.table(each) for each in frame), {"plain": 3.0})
+    for draw in range(20):
+        order = np.random.default_rng(draw).permutation(large).tolist()
+        found = redrawn(pool, order, 1 / 3)
+        (three,), (eight,) = (found[name].rows.values() for name in ("exact", "trained"))
+        assert len(three) == 3 and len(eight) == 8 and set(three) < set(eight)
+        assert found["plain"].rows == {(): {None: 3.0}}

@@ -73,6 +73,26 @@ def link(name: str, to: str):
 
 PRESETS, LEDGER, CHAPTER = "chapters/bare/presets.yaml", "chapters/bare/claims.yaml", "chapters/bare/bare.md"
 DATA = set_to("TRAINDYN_DATA", "BOOK/sets")
+MODULE = "chapters/bare/assignment.py"
+TOY = Path(__file__).resolve().parents[1] / "course" / "toy"
+
+
+def ASSIGNED(book: Path, monkeypatch) -> None:
+    """Give the bare chapter the toy assignment."""
+    for name in ("assignment.md", "assignment.py"):
+        shutil.copy(TOY / name, book / "chapters" / "bare")
+
+
+def with_file(name: str, content: str | bytes):
+    """Return a change of the book: the toy assignment, and a file."""
+
+    def change(book: Path, monkeypatch) -> None:
+        ASSIGNED(book, monkeypatch)
+        write(name, content)(book, monkeypatch)
+
+    return change
+
+
 ELSEWHERE = '{"chapter": "../x", "preset": "smoke", "files": {}}'
 CASES: list[tuple[list[str], str, object]] = [
     # names
@@ -243,6 +263,34 @@ CASES: list[tuple[list[str], str, object]] = [
     (["archive", "BOOK/finished", "--only", "a"], "--only goes with the folder of a sweep", None),
     (["archive", "BOOK/sweep"], "is not a sweep", write("sweep/sweep.json", "{}")),
     (["report", "BOOK/finished"], "1: make them again", write("data/results/bare/seeds/about.json", '{"a": 1}')),
+    # courses
+    (["course"], "required: COMMAND", None),
+    (["course", "grad"], "invalid choice: 'grad'", None),
+    (["course", "build"], "required: DIR", None),
+    (["course", "build", "BOOK/c", "--chapters", "bear"], "unknown assignment 'bear'", None),
+    (["course", "build", "BOOK/c"], "no chapter has an assignment", None),
+    (["course", "build", "BOOK/_toc.yml"], "is a file; expected a folder", ASSIGNED),
+    (["course", "build", "BOOK/chapters"], "holds files that are no course", ASSIGNED),
+    (["course", "build", "BOOK/c", "--roster", "gone.csv"], "cannot read the roster gone.csv", ASSIGNED),
+    (["course", "build", "BOOK/c", "--roster", "BOOK/r"], "not a text file", with_file("r", b"id\n\xff\n")),
+    (["course", "build", "BOOK/c", "--roster", "BOOK/r"], "no column 'id'", with_file("r", "name\nada\n")),
+    (["course", "build", "BOOK/c", "--roster", "BOOK/r"], "unknown variant", with_file("r", "id,variant\nada,9\n")),
+    (["course", "build", "BOOK/c"], "expected ASSIGNMENT", with_file(MODULE, "SPEC = 1\n")),
+    (["course", "build", "BOOK/c"], "assignment.py: SyntaxError", with_file(MODULE, "ASSIGNMENT = (\n")),
+    (["course", "build", "BOOK/c"], "assignment.md", with_file("chapters/bare/assignment.md", b"\xff")),
+    (["course", "grade", "gone"], "gone is no course; make one with: traindyn course build gone", None),
+    (["course", "grade", "BOOK"], "is no course", None),
+    (["course", "grade", "gone", "--jobs", "0"], "--jobs 0", None),
+    (["course", "grade-one", "gone.ipynb"], "cannot read gone.ipynb", None),
+    (["course", "grade-one", "BOOK/_toc.yml"], "is not a notebook", None),
+    (["course", "grade-one", "BOOK/_toc.yml", "--chapter", "bear"], "unknown assignment 'bear'", ASSIGNED),
+    (["course", "grade-one", "BOOK/_toc.yml", "--chapter", "bare", "--variant", "9"], "unknown variant", ASSIGNED),
+    (["course", "grade-one", "BOOK/_toc.yml", "--chapter", "bare", "--course", "gone"], "gone is no course", ASSIGNED),
+    (["course", "try", "gone.ipynb"], "cannot read gone.ipynb: No such file", None),
+    (["course", "try", "BOOK/_toc.yml"], "is not a notebook", None),
+    (["course", "try", "BOOK/finished/claims.json"], "is not a notebook", None),
+    (["course", "try", "BOOK/n.ipynb"], "no assignment's notebook", write("n.ipynb", '{"cells": [{}]}')),
+    (["course", "check", "bear"], "unknown assignment 'bear'", None),
     # data
     (["data", "fetch"], "needs the name of a data set", None),
     (["data", "path", "cifar"], "unknown data set 'cifar'", None),

@@ -47,6 +47,7 @@ __all__ = [
     "anchor",
     "load_ledger",
     "misdirected",
+    "read_claim",
     "schema",
 ]
 _ADAPTER = TypeAdapter(Claim)
@@ -77,6 +78,19 @@ def load_ledger(chapter: str, path: str | Path | None = None) -> list[Claim]:
             raise InputError(f"{path}: claim '{claim.id}' stands there twice")
         seen.add(claim.id)
     return claims
+
+
+def read_claim(entry: Mapping[str, Any], path: str | Path) -> Claim:
+    """Return one entry as a claim, checked as those of a ledger are.
+
+    Args:
+        entry: as it stands in a ledger.
+        path: the file it stands in, for messages.
+
+    Raises:
+        InputError: as `load_ledger`.
+    """
+    return _claim(entry, Path(path))
 
 
 def schema() -> dict[str, Any]:

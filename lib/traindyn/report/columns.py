@@ -136,22 +136,3 @@ def number_to_json(value: float | None) -> float | str | None:
 def only(evidence: Evidence, names: Iterable[str]) -> dict[str, Column]:
     """Return the evidence of some names."""
     return {name: evidence[name] for name in names}
-
-
-def of_seeds(evidence: Evidence, seeds: Iterable[int]) -> dict[str, Column]:
-    """Return evidence of some seeds only; numbers without a seed stay."""
-    wanted = set(seeds)
-    return {
-        name: column
-        if not column.seeded
-        else Column(
-            column.levels,
-            True,
-            {
-                case: kept
-                for case, row in column.rows.items()
-                if (kept := {seed: value for seed, value in row.items() if seed in wanted})
-            },
-        )
-        for name, column in evidence.items()
-    }

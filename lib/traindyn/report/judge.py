@@ -48,7 +48,6 @@ def judge(
     closeness = {
         part.name: part.decides and _is_close(claim, part, evidence, preset, outcomes, verdict) for part in claim.parts
     }
-    seeds = [found.seeds for part in claim.parts if part.decides and (found := outcomes[part.name]).seeds is not None]
     return {
         "id": claim.id,
         "verdict": verdict,
@@ -56,7 +55,7 @@ def judge(
         "setting": _setting(setting),
         "parts": {name: _part(found, closeness[name]) for name, found in outcomes.items()},
         "evidence": evidence_to_json(evidence),
-        "seeds": min(seeds, default=None),
+        "seeds": _fewest(claim, outcomes),
         "close": any(closeness.values()),
         "depends_on": depends_on(claim, outcomes),
         "criterion_sha256": claim.criterion_sha256,
@@ -92,6 +91,20 @@ def verdict_of(claim: Claim, evidence: Evidence, preset: str) -> str:
         InputError: as in `judge`.
     """
     return derive(claim, preset, {part.name: _outcome(claim, part, evidence) for part in claim.parts})[0]
+
+
+def seeds_behind(claim: Claim, evidence: Evidence) -> int | None:
+    """Return the fewest seeds behind a part that decides, or None if none depends on seeds.
+
+    Raises:
+        InputError: as in `judge`.
+    """
+    return _fewest(claim, {part.name: _outcome(claim, part, evidence) for part in claim.parts})
+
+
+def _fewest(claim: Claim, outcomes: Mapping[str, Outcome]) -> int | None:
+    found = (outcomes[part.name].seeds for part in claim.parts if part.decides)
+    return min((seeds for seeds in found if seeds is not None), default=None)
 
 
 def derive(claim: Claim, preset: str, outcomes: Mapping[str, Outcome]) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Stability of verdicts: how often other seeds would have said the same.
 
 Seeds are redrawn, not rows: one random order of a pool of seeds per redraw serves the whole chapter, and every claim
-takes its first n, n being the number of seeds behind the verdict that is shown. What is paired stays paired.
+takes its first n, n being the number of seeds behind the verdict that is shown. Where the experiments of a claim have
+different numbers of seeds, as many of each are taken as a run has. What is paired stays paired.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from scipy.stats import beta
 
 from traindyn.errors import InputError
 from traindyn.report.claims import Claim
-from traindyn.report.columns import Evidence, of_seeds
-from traindyn.report.judge import verdict_of
+from traindyn.report.columns import Column, Evidence
+from traindyn.report.judge import seeds_behind, verdict_of
 
 FEWEST = 15  # seeds in a pool, and at least POOL times as many as a verdict takes
 POOL = 3
@@ -60,29 +61,46 @@ def stability(
         InputError: a pool has fewer than 15 seeds, or fewer than 3 n.
     """
     wanted = list(claims.items()) if isinstance(claims, Mapping) else list(claims)
-    seeds = {claim.id: _seeds(pool[claim.id]) for claim, _ in wanted}
+    sizes = {claim.id: seeds_behind(claim, pool[claim.id]) or 0 for claim, _ in wanted}
     for claim, n in wanted:
-        if len(seeds[claim.id]) < (needed := max(FEWEST, POOL * n)):
-            raise InputError(f"claim '{claim.id}': a pool of {len(seeds[claim.id])} seeds; expected at least {needed}")
-    every = sorted(set().union(*seeds.values()))
+        if sizes[claim.id] < (needed := max(FEWEST, POOL * n)):
+            raise InputError(f"claim '{claim.id}': a pool of {sizes[claim.id]} seeds; expected at least {needed}")
+    every = sorted({seed for claim, _ in wanted for column in pool[claim.id].values() for seed in seeds_of(column)})
     counts: dict[str, dict[str, int]] = {claim.id: {} for claim, _ in wanted}
     generator = np.random.default_rng(seed)
     for _ in range(draws):
         order = [every[i] for i in generator.permutation(len(every))]
         for claim, n in wanted:
-            known = set(seeds[claim.id])
-            first = [each for each in order if each in known][:n]
-            verdict = verdict_of(claim, of_seeds(pool[claim.id], first), preset)
+            verdict = verdict_of(claim, redrawn(pool[claim.id], order, n / sizes[claim.id]), preset)
             counts[claim.id][verdict] = counts[claim.id].get(verdict, 0) + 1
-    return {
-        claim.id: _summary(counts[claim.id], shown[claim.id], draws, len(seeds[claim.id]) // n) for claim, n in wanted
-    }
+    return {claim.id: _summary(counts[claim.id], shown[claim.id], draws, sizes[claim.id] // n) for claim, n in wanted}
 
 
-def _seeds(evidence: Evidence) -> list[int]:
-    return sorted(
-        {seed for column in evidence.values() if column.seeded for row in column.rows.values() for seed in row}
-    )
+def seeds_of(column: Column) -> frozenset[int]:
+    """Return the seeds of a column, none for numbers that have no seed."""
+    return frozenset(seed for row in column.rows.values() for seed in row if seed is not None)
+
+
+def redrawn(evidence: Evidence, order: Sequence[int], share: float) -> dict[str, Column]:
+    """Return the evidence of a redraw: of every experiment the share of its seeds that one run has.
+
+    Args:
+        evidence: of a pool.
+        order: all seeds, in the order in which they are drawn.
+        share: one run's seeds over the pool's. Experiments with many seeds keep those that the smaller ones have drawn,
+            as in a run, where all start at the same seed.
+    """
+    place, drawn, chosen = {seed: i for i, seed in enumerate(order)}, set(), {}
+    for known in sorted({seeds_of(column) for column in evidence.values()}, key=lambda known: (len(known), *known)):
+        ranked = sorted(known, key=lambda seed: (seed not in drawn, place[seed]))
+        chosen[known] = set(ranked[: max(1, round(share * len(known)))]) if known else {None}
+        drawn |= chosen[known]
+    return {name: _of_seeds(column, chosen[seeds_of(column)]) for name, column in evidence.items()}
+
+
+def _of_seeds(column: Column, seeds: set) -> Column:
+    rows = {case: {seed: value for seed, value in row.items() if seed in seeds} for case, row in column.rows.items()}
+    return Column(column.levels, column.seeded, {case: row for case, row in rows.items() if row})
 
 
 def _summary(counts: Mapping[str, int], shown: str, draws: int, independent: int) -> Stability:

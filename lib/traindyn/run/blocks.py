@@ -20,6 +20,7 @@ from traindyn.errors import InputError
 from traindyn.parameters import Resolved
 from traindyn.report.claims import Claim
 from traindyn.report.columns import Column, Evidence, evidence_from_json, number_to_json, plain_case
+from traindyn.report.judge import seeds_behind
 from traindyn.report.stability import FEWEST, POOL, interval, stability
 from traindyn.report.words import setting_word
 
@@ -76,8 +77,7 @@ def needed(records: Iterable[Mapping[str, Any]]) -> int:
     Args:
         records: the claims of the first block, judged.
     """
-    counts = [(record["seeds"], len(_seeds(evidence_from_json(record["evidence"])))) for record in records]
-    return max((math.ceil(max(FEWEST, POOL * n) / per) for n, per in counts if n and per), default=1)
+    return max((math.ceil(max(FEWEST, POOL * n) / n) for record in records if (n := record["seeds"])), default=1)
 
 
 def disagreements(one: Claims, other: Claims) -> list[str]:
@@ -181,7 +181,8 @@ def measured(
     """
     wanted = []
     for claim in claims:
-        n, size = (records.get(claim.id) or {}).get("seeds"), len(_seeds(pool.get(claim.id, {})))
+        n = (records.get(claim.id) or {}).get("seeds")
+        size = (seeds_behind(claim, pool[claim.id]) or 0) if claim.id in pool else 0
         if n and preset in claim.decides_at and size >= max(FEWEST, POOL * n):
             wanted.append((claim, n))
     shown = {claim.id: records[claim.id]["verdict"] for claim, _ in wanted}
@@ -189,7 +190,7 @@ def measured(
     return {
         claim.id: {
             "n": n,
-            "pool": len(_seeds(pool[claim.id])),
+            "pool": seeds_behind(claim, pool[claim.id]),
             "draws": DRAWS,
             "verdicts": dict(found[claim.id].verdicts),
             "criterion_sha256": claim.criterion_sha256,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from traindyn import __version__, files, parameters
 from traindyn.errors import EXTRAS, InputError, lacking
-from traindyn.run import cli_runs, cli_sweep
+from traindyn.run import cli_course, cli_runs, cli_sweep
 from traindyn.run.cli_sweep import PRESET_HELP, in_a_line, say
 
 
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(command=_verify)
 
     cli_runs.add(commands)
+    cli_course.add(commands, _cores())
 
     one = commands.add_parser("nbval", help="write _build/nbval/CHAPTER.ipynb, which pytest --nbval-lax compares")
     one.add_argument("--update", action="store_true", help="rewrite chapters/*/expected.txt from a smoke run instead")

@@ -110,10 +110,12 @@ def test_recovery_rates_by_cell():
 def test_stuck_faster_evolution():
     narrow = learner(6, 18)
     narrow.best[0, 6, 18], narrow.loss[0, 6] = 0.99, 0.25
-    rates, numbers, mild = evidence.stuck({1: narrow}, {0.5: {1: learner(6, 20)}}, 0.95)
+    rates, numbers, mild = evidence.stuck({1: narrow}, narrow, {0.5: {1: learner(6, 20)}}, 0.95)
     assert rates.loc[(10, 1, 100), "rate"] == 0.9 and mild["mild"].tolist() == [1, 1]
     assert numbers.loc[10].to_dict() == {"share": 0.95, "missed": 2, "late": 1, "doubled": 0, "kept": 0.25}
     assert numbers.loc[11, "kept"] == 1 and numbers.loc[11, "late"] == 0
+    part = narrow.of([11])
+    assert part.seeds == [11] and part.best.shape[0] == 1 and (part.loss == narrow.loss[1]).all() and part.pairs is None
     cover = evidence.faster({1: learner(6, 15), 10: learner(20, 20)}, 0.95)
     assert cover["cover"].loc[10].tolist() == [(5 * 100 + 5 * 101) / 10, 5]  # never counts as one epoch later
     order, weak, missed = evidence.evolution(learner(12, 20), learner(6, 17), 0.95)
@@ -138,7 +140,7 @@ def test_losses_by_width_and_epoch():
 
 def test_the_numbers_of_the_prose():
     runs = {f: learner(6 + f, 18 + (f > 1)) for f in (1, 2, 5, 10)}
-    found = tables.told(runs, 0.95, 0.9, 0.5)
+    found = tables.told(runs, runs[1], 0.95, 0.9, 0.5)
     assert found["early_1x"] == 0.35 and found["late_1x"] == 0.9 and found["short"] == pytest.approx(2)
     assert (
         found["first"] == 5 and found["last"] == math.inf and found["cover_2x"] == pytest.approx((9 * 100 + 101) / 10)
@@ -149,10 +151,12 @@ def test_the_numbers_of_the_prose():
 
 def test_short_runs_give_tables_without_rows():
     short = {f: recorded(np.zeros((2, 1, 20))) for f in (1, 5)}
-    assert all(math.isnan(value) or value == math.inf for value in tables.told(short, 0.95, 0.9, 0.5).values())
+    assert all(
+        math.isnan(value) or value == math.inf for value in tables.told(short, short[1], 0.95, 0.9, 0.5).values()
+    )
     for made in (
         *evidence.strong_first(short, short[5], 0.95), *evidence.focus_shifting(short, 0.5, 0.9),
-        *evidence.recovery_rates(short, {0.5: short}, 1.0, 0.95), *evidence.stuck(short, {0.5: short}, 0.95),
+        *evidence.recovery_rates(short, {0.5: short}, 1.0, 0.95), *evidence.stuck(short, short[1], {0.5: short}, 0.95),
         evidence.faster(short, 0.95), *evidence.evolution(short[5], None, 0.95),
     ):  # fmt: skip
         assert len(made) == 0 and made.dtypes.eq("float64").all() and made.index.names[0] == "seed"

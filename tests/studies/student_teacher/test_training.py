@@ -54,6 +54,17 @@ def test_expected_beta_is_the_mean_of_the_squared_jacobian():
         assert torch.allclose(beta[0], v.square().sum(1).mean(0), atol=1e-12)
 
 
+def test_lowest_gradient_is_that_of_the_squared_error():
+    net = students.students([0, 1], [5, 6, 7, 3], 0.5)
+    X = torch.randn(2, 40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    first = (X @ net.weights[0] + net.biases[0]).requires_grad_(True)
+    hidden = [first.relu()]
+    hidden.append((hidden[0] @ net.weights[1] + net.biases[1]).relu())
+    residual = 1 - (hidden[1] @ net.weights[2] + net.biases[2])
+    (autograd,) = torch.autograd.grad(residual.square().sum() / 2, first)
+    assert torch.allclose(-autograd, deep.lowest_gradient(net, hidden, residual.detach()), atol=1e-12)
+
+
 def test_thinning_undoes_the_gain_of_a_maximum_over_more_nodes():
     rho = torch.rand(400, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     few = float(rho[:10].amax(0).mean())
@@ -101,14 +112,14 @@ def test_layers_of_a_deep_student_by_hand():
         best_1=np.array([[[0.2, 0.4], [0.7, 0.9], [0.9, 1.0]]]), best_2=np.array([[[0.1], [0.2], [0.3]]]),
         rho_1=np.array([[[0.0] * 3] * 2 + [[0.2, 0.95, 0.99]]]), rho_2=np.array([[[0.0] * 3] * 2 + [[0.9, 0.5, 0.1]]]),
         beta_1=np.array([[[1.0] * 3] * 2 + [[0.04, 1.0, 4.0]]]), beta_2=np.array([[[1.0] * 3] * 2 + [[1.0, 2.0, 3.0]]]),
-        incoming=np.array([[[1.0] * 3] * 2 + [[0.5, 1.0, 1.0]]]),
+        incoming=np.array([[[1.0] * 3] * 2 + [[0.5, 1.0, 1.0]]]), gradient=np.array([[2.0, 8.0, 0.5]]),
     )  # fmt: skip
     found = deep.alignment(run).loc[7]
     assert found["start"].tolist() == pytest.approx([0.3, 0.1]) and found["best"].tolist() == pytest.approx([0.95, 0.3])
     assert found["worst"].tolist() == [0.9, 0.3] and found["early"].tolist() == pytest.approx(
         [(0 + 0.5 + 0.65) / 0.7 / 3, (0 + 0.1 + 0.2) / 0.9 / 3]
     )
-    assert found["spearman"].tolist() == pytest.approx([1, -1])
+    assert found["spearman"].tolist() == pytest.approx([1, -1]) and found["fall"].tolist() == [16, 16]
     shape = deep.l_shape(run, 0.6, 0.9).loc[7]
     assert shape.to_dict() == pytest.approx({"ratio": 0.04 / 2.5, "root_ratio": 0.2 / 1.5, "product_ratio": 0.1 / 1.5})
     assert math.isnan(deep.l_shape(run, 0.1, 0.9).loc[7, "ratio"])

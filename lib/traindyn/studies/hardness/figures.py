@@ -162,7 +162,7 @@ def regime(risks: pd.DataFrame, moved: pd.DataFrame, shown: Sequence[int]) -> Fi
     axes[0].plot(time, np.exp(-time / 2), color="0.55", ls=(0, (4, 1.5)), label="Lemma 12")
     axes[0].set_ylim(bottom=1e-7)
     with plots.style():
-        axes[0].legend(fontsize=7.5, loc="lower left")
+        axes[0].legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     names = {"outer": "mean $|a_j|$", "inner": "mean $|b_j-b_j(0)|$", "total": "all parameters"}
     flat = moved.reset_index().melt(["seed", "width"], list(names), "which", "displacement")
     flat = flat.assign(which=flat["which"].map(names))
@@ -176,9 +176,12 @@ def figure2(curves: pd.DataFrame, shown: Sequence[int]) -> Figure:
     flat = curves[(curves["step"] > 0) & curves["width"].isin(shown)]
     flat = flat.melt(["seed", "width", "step"], list(names), "model", "error")
     flat = flat.assign(model=flat["model"].map(names), m=flat["width"])
-    return plots.facets(
+    fig = plots.facets(
         flat, "step", "error", cols="m", hue="model", band="range", log="xy", ylabel="relative error", look=MODELS
     )
+    for ax, m in zip(fig.axes, flat["m"].unique(), strict=False):
+        ax.set_title(f"$m = {m}$")
+    return fig
 
 
 def figure3(compared: pd.DataFrame, swept: pd.DataFrame) -> Figure:
@@ -189,5 +192,9 @@ def figure3(compared: pd.DataFrame, swept: pd.DataFrame) -> Figure:
     flat = flat.assign(solution=flat["solution"].map(names))
     common = {"band": "range", "log": "xy", "ylabel": "relative test error"}
     plots.curves(axes[0], flat, "width", "error", hue="solution", xlabel="width $m$", **common)
+    common["band"] = None
     plots.curves(axes[1], swept, "lambda", "test", hue="width", xlabel=r"$\lambda$", legend="$m$", **common)
+    strengths = sorted(swept["lambda"].unique())
+    axes[1].set_xticks(strengths, [f"{strength:g}" for strength in strengths])
+    axes[1].minorticks_off()
     return fig

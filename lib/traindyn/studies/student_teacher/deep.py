@@ -39,7 +39,7 @@ def train(
         `seeds`, `steps` (T,); for layer l = 1, ... of the student: `rho_l` (R, T, n_l), best correlation of each
         student node with a teacher node of the same layer (of the highest one where the teacher has fewer); `best_l`
         (R, T, m_l) per teacher node; `beta_l` (R, T, n_l), E_x[beta_kk]; `incoming` (R, T, n_1), |w_k| of
-        layer 1; `loss` (R, T).
+        layer 1; `loss` (R, T); `gradient` (R, T), the largest entry of g_1 over held-out inputs.
     """
     teacher = teachers.deep(seeds, [size.d, *teacher_hidden, size.outputs], size.scale).to(dtype, device)
     student = learn.students(seeds, [size.d, *hidden, size.outputs], None).to(dtype, device)
@@ -51,6 +51,7 @@ def train(
         *f, out = net.layers(X[runs])
         found = {"loss": (wanted[runs] - out).square().mean((1, 2)), "incoming": net.weights[0].norm(dim=1)}
         V = top_down(net, f)
+        found["gradient"] = lowest_gradient(net, f, wanted[runs] - out).abs().amax((1, 2))
         for depth, (ours, v) in enumerate(zip(f, V, strict=True), 1):
             rho = measure.correlate(ours, targets[min(depth, len(targets)) - 1][runs])
             found |= {f"rho_{depth}": rho.amax(2), f"best_{depth}": rho.amax(1), f"beta_{depth}": v}
@@ -61,6 +62,20 @@ def train(
     batches = learn.online(teacher, seeds, size.batch, size.scale)
     found, steps = learn.train(student, batches, size.steps, plan, look, at, loss="mse_entries")
     return SimpleNamespace(seeds=list(seeds), steps=steps, depth=len(hidden), **found)
+
+
+def lowest_gradient(net: learn.Nets, f: list[Tensor], residual: Tensor) -> Tensor:
+    """Return g_1, (R, n, n_1): minus the derivative of |residual|^2 / 2 of each sample by the first pre-activations.
+
+    Args:
+        net: the students.
+        f: their hidden layers, (R, n, n_l) each.
+        residual: teacher minus student, (R, n, C).
+    """
+    back = residual
+    for hidden, weight in zip(reversed(f), reversed(net.weights[1:]), strict=True):
+        back = back @ weight.mT * (hidden > 0)
+    return back
 
 
 def top_down(net: learn.Nets, f: list[Tensor], samples: int = 100) -> list[Tensor]:
@@ -91,17 +106,18 @@ def alignment(run: SimpleNamespace) -> pd.DataFrame:
         `start`, `best` (mean over teacher nodes of the best correlation, before and after training), `worst` (of the
         worst teacher node after it), `early` (how far the mean has come on its way from `start` to 1, in the mean over
         all looks, which are spaced in logarithmic time), `spearman` (between best correlation and E beta_kk of the
-        student's nodes at the end).
+        student's nodes at the end), `fall` (peak over final largest |g_1|, the same for all layers).
     """
     best, rows = mean_best(run), []
+    falls = run.gradient.max(1) / run.gradient[:, -1]
     for depth in range(1, run.depth + 1):
         worst = getattr(run, f"best_{depth}")[:, -1].min(1)
         for i, seed in enumerate(run.seeds):
             order = spearmanr(_end(run, "rho", depth)[i], _end(run, "beta", depth)[i]).statistic
             path = best[depth - 1, i]
             early = ((path - path[0]) / (1 - path[0])).mean()
-            rows.append((seed, depth, path[0], path[-1], worst[i], early, order))
-    columns = ["seed", "layer", "start", "best", "worst", "early", "spearman"]
+            rows.append((seed, depth, path[0], path[-1], worst[i], early, order, falls[i]))
+    columns = ["seed", "layer", "start", "best", "worst", "early", "spearman", "fall"]
     return table(pd.DataFrame(rows, columns=columns), "layer")
 
 

@@ -226,12 +226,13 @@ def recovery_rates(runs: Runs, decays: Mapping[float, Runs], p: float, matched: 
 
 
 def stuck(
-    runs: Runs, decays: Mapping[float, Runs], matched: float, half: float = 100, last: float = 200
+    runs: Runs, run: Trained, decays: Mapping[float, Runs], matched: float, half: float = 100, last: float = 200
 ) -> list[pd.DataFrame]:
     """Return what tells a 1x student that is stuck from one that is slow.
 
     Args:
-        runs: the sweep; its 1x students are trained up to `last`.
+        runs: the sweep.
+        run: 1x students, trained up to `last`.
         decays: other strength decays, by p.
         matched: correlation of a recovered teacher.
         half, last: epochs that are compared.
@@ -241,7 +242,7 @@ def stuck(
         (those among them that are recovered at `last`), `doubled` (students at `last` beyond the first aligned one of
         their teacher), `kept` (held-out loss at `last` over that at `half`); per seed `mild`, the share at p = 0.5.
     """
-    run, found, mild = runs[1], [], []
+    found, mild = [], []
     if run.at(last) is not None:
         before, after = (run.best[:, run.at(epoch)] > matched for epoch in (half, last))
         doubled = np.maximum(followers(run, last, matched) - 1, 0).sum(1)

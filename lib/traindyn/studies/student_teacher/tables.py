@@ -93,11 +93,12 @@ def trajectories(run: Trained, updates: int) -> pd.DataFrame:
     return table[table["updates"] > 0].sort_values(["teacher", "student", "updates"], ignore_index=True)
 
 
-def told(runs: Runs, matched: float, aligned: float, chased: float) -> dict[str, float]:
+def told(runs: Runs, narrow: Trained, matched: float, aligned: float, chased: float) -> dict[str, float]:
     """Return the numbers that the chapter's prose reads off the sweep; NaN where the run is too short for one.
 
     Args:
         runs: by width.
+        narrow: 1x students that were trained longer, perhaps of more seeds.
         matched, aligned, chased: correlations, as in `evidence`.
 
     Returns:
@@ -122,7 +123,7 @@ def told(runs: Runs, matched: float, aligned: float, chased: float) -> dict[str,
         found[f"idle_{width}x"] = math.nan if loose is None else _mean(loose.sum(1))
         found[f"carried_{width}x"] = math.nan if loose is None else _mean((run.norm[:, run.at(100)] * loose).sum(1))
     opening, moves = evidence.focus_shifting(runs, chased, aligned)
-    _, stuck, _ = evidence.stuck(runs, {}, matched)
+    _, stuck, _ = evidence.stuck(runs, narrow, {}, matched)
     five = moves.query("width == 5")
     times = evidence.cover_time(runs[5], matched)
     return found | {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,6 +53,13 @@ class Trained:
         """Return the position of an epoch among the recorded ones, or None if it was not reached."""
         found = np.flatnonzero(self.epochs == epoch)
         return int(found[0]) if found.size else None
+
+    def of(self, seeds: Iterable[int]) -> Trained:
+        """Return the runs of some of the seeds, in their order."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        names = ("best", "rho", "pick", "lead", "norm", "balance", "loss", "power", "pairs")
+        picked = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        return replace(self, seeds=[self.seeds[row] for row in rows], **picked)
 
 
 def experiment(
