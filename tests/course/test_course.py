@@ -17,7 +17,7 @@ import pytest
 
 from traindyn.errors import InputError
 from traindyn.run import cli
-from traindyn.run.course import assignment, build, course, grade, lanes
+from traindyn.run.course import assignment, build, course, grade, gradebook, lanes
 from traindyn.run.course.judge import Judge
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -368,3 +368,11 @@ def test_the_isolation_that_is_given_is_printed(own, hand_in, right, capfd):
     out = capfd.readouterr().out
     for line in lanes.isolation([assignment.files.project_root() / "chapters", own]):
         assert line in out
+
+
+def test_nbgrader_finds_its_commands_without_an_activated_environment(monkeypatch):
+    monkeypatch.setenv("PATH", os.defpath)
+    gradebook.find_commands()
+    once = os.environ["PATH"]
+    gradebook.find_commands()
+    assert Path(shutil.which("alembic")).parent == Path(sys.executable).parent and os.environ["PATH"] == once

@@ -13,7 +13,7 @@ from typing import Any
 
 from traindyn import files
 from traindyn.errors import InputError, choose, import_extra
-from traindyn.run.course import assignment, course, lanes, release
+from traindyn.run.course import assignment, course, gradebook, lanes, release
 from traindyn.run.course.assignment import BEGIN, END, Assignment
 
 CONFIG = """# nbgrader's configuration of this course; grades come from `traindyn course grade`.
@@ -93,6 +93,7 @@ def _one(folder: Path, made: Assignment) -> None:
     source = folder / "source" / made.chapter / f"{made.chapter}.ipynb"
     with files.atomic_path(source) as part:
         nbformat.write(release.notebook(made, "0", solutions=True), part)
+    gradebook.find_commands()
     from nbgrader.apps import NbGraderAPI
     from traitlets.config import Config
 
@@ -122,6 +123,7 @@ def _inside(folder: Path) -> Any:
 
 def _enrol(about: course.Course, chapters: Sequence[str]) -> None:
     """Put students and dates into the gradebook."""
+    gradebook.find_commands()
     from nbgrader.api import Gradebook
 
     with Gradebook(about.database) as book:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from traindyn.errors import import_extra
 from traindyn.run.course.course import Course, Student
 from traindyn.run.course.judge import Graded
+
+
+def find_commands() -> None:
+    """Put the commands beside this Python on the path: nbgrader starts `alembic` by its name, in a shell or not."""
+    place, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
+    if place not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join(filter(None, (place, path)))
 
 
 @dataclass
@@ -42,6 +52,7 @@ class Marks:
 @contextmanager
 def opened(about: Course) -> Iterator[Any]:
     """Open the gradebook of a course."""
+    find_commands()
     api = import_extra("nbgrader.api", "a gradebook")
     book = api.Gradebook(about.database)
     try:
