@@ -21,7 +21,7 @@ from traindyn.parameters import Resolved
 from traindyn.report.claims import Claim
 from traindyn.report.columns import Column, Evidence, evidence_from_json, number_to_json, plain_case
 from traindyn.report.judge import seeds_behind
-from traindyn.report.stability import FEWEST, POOL, interval, stability
+from traindyn.report.stability import FEWEST, POOL, interval, seeds_of, stability
 from traindyn.report.words import setting_word
 
 SEEDS = "seeds"  # the folder below data/results/<chapter>/; no run reads it
@@ -237,6 +237,4 @@ def _summary(counted: Mapping[str, Any], record: Mapping[str, Any], preset: str)
 
 
 def _seeds(columns: Evidence) -> list[int]:
-    return sorted(
-        {seed for column in columns.values() if column.seeded for row in column.rows.values() for seed in row}
-    )
+    return sorted(frozenset().union(*map(seeds_of, columns.values())))
