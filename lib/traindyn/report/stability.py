@@ -91,7 +91,9 @@ def redrawn(evidence: Evidence, order: Sequence[int], share: float) -> dict[str,
             as in a run, where all start at the same seed.
     """
     place, drawn, chosen = {seed: i for i, seed in enumerate(order)}, set(), {}
-    for known in sorted({seeds_of(column) for column in evidence.values()}, key=lambda known: (len(known), sorted(known))):
+    for known in sorted(
+        {seeds_of(column) for column in evidence.values()}, key=lambda known: (len(known), sorted(known))
+    ):
         ranked = sorted(known, key=lambda seed: (seed not in drawn, place[seed]))
         chosen[known] = set(ranked[: max(1, round(share * len(known)))]) if known else {None}
         drawn |= chosen[known]
