@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from traindyn import compute
+from traindyn import compute, files, parameters
 from traindyn.learn import data, models, train
+from traindyn.measure import probes
 from traindyn.measure.agop import agop
 from traindyn.measure.ntk import empirical_ntk
 from traindyn.measure.spectrum import critical_lr, hessian_top_eig, ntk_top_eig
+from traindyn.run import execute
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
 DEVICES = ("cpu", "cuda")
+ON_THE_CPU = {"agop", "linearity", "ntk"}  # their parameter cells offer no other device
 
 
 def normal(*shape: int) -> torch.Tensor:
@@ -103,3 +106,43 @@ def test_float32_means_float32_and_nothing_is_left_changed():
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
     assert (product.cpu().double() - a @ b).abs().max() < 1e-3
+
+
+def test_a_probe_may_answer_from_either_device():
+    X, y = normal(8, 3), normal(8)
+
+    def look(state):
+        here = "cpu" if state.step else "cuda"
+        return {"value": torch.tensor(float(state.step), device=here)}
+
+    looks = {"look": train.Probe(look, every=1)}
+    run = train.fit(models.FCN(3, 4, 2), X.cuda(), y.cuda(), lr=0.1, steps=2, probes=looks, progress=False)
+    assert list(run.frame["value"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("loss", ["mse", "hinge"])
+def test_the_kernel_probe(loss):
+    X, y = normal(12, 5), normal(12)
+    y = y.sign() if loss == "hinge" else y
+
+    def fitted(where: str) -> train.Run:
+        return train.fit(
+            models.FCN(5, 16, 3), X.to(where), y.to(where), lr=0.1, steps=6, batch_size=4, loss=loss, seeds=[1],
+            probes={"kernel": probes.kernel((1, 2))}, progress=False,
+        )  # fmt: skip
+
+    first, second = (fitted(where).frame for where in DEVICES)
+    numbers = [name for name in first.select_dtypes("number") if name not in ("seconds", "defect")]
+    left, right = (torch.as_tensor(frame[numbers].to_numpy(float)) for frame in (first, second))
+    torch.testing.assert_close(right, left, rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
+@pytest.mark.parametrize("chapter", sorted(set(parameters.chapters()) - ON_THE_CPU))
+def test_chapter(chapter, tmp_path):
+    """At smoke in float64 every verdict is the CPU's."""
+    verdicts = []
+    for where in DEVICES:
+        wanted = parameters.resolve(chapter, "smoke", {"precision": "float64", "device": where})
+        records = files.read_json(execute.execute(wanted, tmp_path / where) / "claims.json")["claims"]
+        verdicts.append({record["id"]: record["verdict"] for record in records})
+    assert verdicts[0] == verdicts[1]

@@ -13,8 +13,10 @@ import torch
 
 from traindyn.errors import InputError
 
+Device = torch.device | str
 
-def pick_device(name: str | torch.device = "auto") -> torch.device:
+
+def pick_device(name: Device = "auto") -> torch.device:
     """Return the device called `name`.
 
     Args:
@@ -120,13 +122,18 @@ def strict_float32() -> Iterator[None]:
             backend.allow_tf32 = allowed
 
 
-def float64_device(device: torch.device | str) -> torch.device:
+def float64_device(device: Device) -> torch.device:
     """Return `device` if it computes in float64, else the CPU (Apple's GPU has no float64)."""
     device = torch.device(device)
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def memory_budget(device: torch.device | str = "cpu") -> int:
+def in_float64(values: torch.Tensor) -> torch.Tensor:
+    """Return the values in float64, on their device or, where that has no float64, on the CPU."""
+    return values.to(float64_device(values.device)).double()
+
+
+def memory_budget(device: Device = "cpu") -> int:
     """Return how many bytes one computation may take on `device`.
 
     A quarter of what is free there at the moment, at most 2 GiB on a CPU; the environment variable
@@ -149,7 +156,7 @@ def memory_budget(device: torch.device | str = "cpu") -> int:
     return min(psutil.virtual_memory().available // 4, 2 * 2**30)
 
 
-def chunk_size(bytes_per_item: int, items: int, device: torch.device | str = "cpu", budget: int | None = None) -> int:
+def chunk_size(bytes_per_item: int, items: int, device: Device = "cpu", budget: int | None = None) -> int:
     """Return how many of `items` fit the memory budget at once: between 1 and `items`.
 
     Args:

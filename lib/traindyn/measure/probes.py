@@ -23,6 +23,7 @@ from traindyn.measure.ntk import empirical_ntk
 
 SPACES = (1, 2, 5, 10)  # numbers of leading eigendirections that are told apart
 DIVERGED = 1e6  # a training loss above this has diverged
+SMALL = 512  # a GPU decomposes a matrix of so many rows more slowly than the CPU
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def kernel(
                 K = empirical_ntk(state.model, state.X, outputs="full").double()
             except NotFiniteError:
                 return nothing
+            if len(K) <= SMALL:
+                K, f, y, loss = K.cpu(), f.cpu(), y.cpu(), loss.cpu()
             values, vectors = torch.linalg.eigh(K)
             found = {"norm": values[-1], "second": values[-2] / values[-1] if len(values) > 1 else 0 * values[-1]}
             found["within"] = (values > values[-1] / 6).sum().double()
@@ -96,13 +99,15 @@ def kernel(
             else:
                 curvatures = _curvatures(K, state.loss_name, f, y)
             found["critical"] = 2 / curvatures[-1]
-            found["super"] = (curvatures * state.lr > 2).sum().double()
+            lr = state.lr.to(K.device) if isinstance(state.lr, Tensor) else state.lr
+            found["super"] = (curvatures * lr > 2).sum().double()
             if squared and kept:
                 found |= _parts(vectors, f.double() - y, loss, kept, state.loss_name)
             if state.batch is not None:
-                rows = K.view(len(f), k, len(f), k)[state.batch][:, :, state.batch]
+                batch = state.batch.to(K.device)
+                rows = K.view(len(f), k, len(f), k)[batch][:, :, batch]
                 rows = rows.reshape(len(state.batch) * k, -1)
-                found["batch_critical"] = _critical(rows, state.loss_name, f[state.batch], y[state.batch])
+                found["batch_critical"] = _critical(rows, state.loss_name, f[batch], y[batch])
         return found
 
     return Watch(look, every, at)

@@ -155,7 +155,8 @@ def _assemble(name: str, looks: list[tuple[int, Any]], runs: int) -> dict[str, n
     for key, parts in values.items():
         if len({part.shape for part in parts}) > 1:
             raise InputError(f"probe '{name}': '{key}' changes its shape from one look to the next")
-        host = _host(torch.stack(parts))  # one transfer from the device
+        place = max((part.device for part in parts), key=lambda device: device.type != "cpu")
+        host = _host(torch.stack([part.to(place) for part in parts]))  # one transfer from the device
         shape = host.shape[2:] if isinstance(places[key][0][1], slice) else host.shape[1:]
         kind = host.dtype if host.dtype.kind in "fc" else np.dtype(float)
         found[key] = np.full((len(looks), runs, *shape), np.nan, kind)

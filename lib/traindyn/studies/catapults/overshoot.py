@@ -43,7 +43,8 @@ def watched(size: Any, rates: Any, follow: Callable[..., pd.DataFrame]) -> pd.Da
 
     def look(state: State) -> dict[str, torch.Tensor]:
         if not bool(state.loss <= tasks.DIVERGED):
-            return {name: torch.tensor(math.nan, dtype=torch.float64) for name in ("after", "before", "own")}
+            nothing = torch.full((), math.nan, dtype=torch.float64, device=state.X.device)
+            return dict.fromkeys(("after", "before", "own"), nothing)
         with torch.no_grad():
             K = empirical_ntk(state.model, state.X).double()
             residual = (state.predict(state.X) - state.y).double()

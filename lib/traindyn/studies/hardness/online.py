@@ -49,9 +49,10 @@ def batch(words: Tensor, dims: Tensor, relevant: Tensor, bits: Tensor, most: int
         bits: (runs,), whether inputs are the bits themselves, else 1 - 2 bit.
         most: padded number of inputs.
     """
-    digits = (words[..., None] >> torch.arange(most) & 1).to(torch.float32)
-    inside = torch.arange(most) < dims[:, None]
-    odd = (digits * (torch.arange(most) < relevant[:, None])[:, None]).sum(-1) % 2
+    bit = torch.arange(most, device=words.device)
+    digits = (words[..., None] >> bit & 1).to(torch.float32)
+    inside = bit < dims[:, None]
+    odd = (digits * (bit < relevant[:, None])[:, None]).sum(-1) % 2
     inputs = torch.where(bits[:, None, None], digits, 1 - 2 * digits) * inside[:, None]
     return inputs, 1 - 2 * odd
 
@@ -156,17 +157,18 @@ def _advance(
 ) -> None:
     """Make `size.every` steps with the runs that are still learning, record their losses, let go who has learned."""
     live, theta = state["live"], state["theta"]
-    dims = torch.tensor([cases[i][1] for i in live.tolist()])
+    dims = torch.tensor([cases[i][1] for i in live.tolist()], device=device)
     relevant = dims if kind == "full" else (dims // 2).clamp(min=1)
     bits = torch.full_like(dims, kind == "bits", dtype=torch.bool)
     words = {
         seed: torch.randint(2**most, (size.every, size.batch), generator=stream) for seed, stream in streams.items()
     }
-    own = torch.stack([words[cases[i][0]] for i in live.tolist()], 1)  # (every, runs, B)
+    words = {seed: drawn.to(device) for seed, drawn in words.items()}
     total = torch.zeros(len(live), dtype=dtype, device=device)
-    for chosen in own:
+    for step in range(size.every):
+        chosen = torch.stack([words[cases[i][0]][step] for i in live.tolist()])
         x, y = batch(chosen, dims, relevant, bits, most)
-        total += update(theta, x.to(device, dtype), y.to(device, dtype), lr)
+        total += update(theta, x.to(dtype), y.to(dtype), lr)
     state["step"] += size.every
     losses = (total / size.every).cpu().double()
     state["rows"] += [(i, state["step"], loss) for i, loss in zip(live.tolist(), losses.tolist(), strict=True)]

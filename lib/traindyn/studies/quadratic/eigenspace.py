@@ -11,10 +11,11 @@ import torch
 from scipy.stats import spearmanr
 
 from traindyn import evidence
+from traindyn.compute import Device, in_float64
 from traindyn.studies.quadratic import images, spans
 
 
-def follow(seed: int, size: Any, model: str, rate: float, dtype: torch.dtype) -> pd.DataFrame:
+def follow(seed: int, size: Any, model: str, rate: float, dtype: torch.dtype, device: Device = "cpu") -> pd.DataFrame:
     """Train one model and look at its kernel before every update.
 
     Args:
@@ -22,21 +23,20 @@ def follow(seed: int, size: Any, model: str, rate: float, dtype: torch.dtype) ->
         size: attributes of `images.task` and `images.maker`, and steps.
         model: "f" or "quad".
         rate: learning rate times lambda_max(K(0)).
-        dtype: of the training.
+        dtype, device: of the training.
 
     Returns:
         One row per step: loss; `along`, `first`, `top2`: parts of it along p_1(t), along p_1 followed by continuity and
         in the space of the two top eigenvectors; `rho_f` and `rho_k`: p_1^T R_f p_1 = <p_1, r'>/<p_1, r> - 1 + lr
         lambda_1 and p_1^T R_K p_1 = lambda_1 - p_1^T K' p_1; lambda: the top eigenvalue.
     """
-    found = images.task(seed, size, dtype)
+    found = images.task(seed, size, dtype, device)
     net = images.maker(seed, size, found)(model)
     lr, seen = rate / spans.top_eigenvalue(net), []
 
     def look(net: Any, t: int) -> None:
-        K = net.kernel().double()
-        values, vectors = torch.linalg.eigh(K)
-        seen.append((values, vectors, (net.value() - found.y).double()[:, 0], K))
+        K, r = (in_float64(part).cpu() for part in (net.kernel(), net.value() - found.y))
+        seen.append((*torch.linalg.eigh(K), r[:, 0], K))
 
     spans.train(net, found.y, lr, size.steps, look=look)
     rows, held = [], seen[0][1][:, -1]
@@ -68,7 +68,9 @@ def spikes(path: pd.DataFrame, times: float = 10) -> dict[str, float]:
     }
 
 
-def study(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.DataFrame, pd.DataFrame]:
+def study(
+    seeds: Sequence[int], size: Any, dtype: torch.dtype, device: Device = "cpu"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Follow network and quadratic model at every rate of size.rates.
 
     Returns:
@@ -78,7 +80,7 @@ def study(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.DataF
     for seed in seeds:
         for model in ("quad", "f"):
             for rate in size.rates:
-                path = follow(seed, size, model, rate, dtype)
+                path = follow(seed, size, model, rate, dtype, device)
                 rows.append({"seed": seed, "model": model, "rate": rate, **spikes(path)})
                 paths.append(path.assign(seed=seed, model=model, rate=rate))
     return evidence.table(pd.DataFrame(rows), ["model", "rate"]), pd.concat(paths, ignore_index=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from traindyn import evidence
+from traindyn.compute import Device, in_float64
 from traindyn.errors import choose
 from traindyn.learn import data
 from traindyn.measure.statistics import loglog_slope
@@ -42,18 +43,18 @@ def _load(name: str, classes: tuple[int, ...], n: int, n_test: int, side: int, f
     )
 
 
-def task(seed: int, size: Any, dtype: torch.dtype) -> Task:
+def task(seed: int, size: Any, dtype: torch.dtype, device: Device = "cpu") -> Task:
     """Draw the samples of one seed.
 
     Args:
         seed: which samples.
         size: attributes data, classes (two: targets -1 and 1; none: all of them, one-hot), n, n_test, side (of images,
             mel bands, words; 0: the default), net.
-        dtype: of everything.
+        dtype, device: of everything.
     """
     found = _load(size.data, tuple(size.classes), size.n, size.n_test, size.side, size.net != "cnn", seed)
     y, y_test = (part[:, None] if part.ndim == 1 else part for part in (found.y_train, found.y_test))
-    return Task(*(part.to(dtype) for part in (found.X_train, y, found.X_test, y_test)))
+    return Task(*(part.to(dtype).to(device) for part in (found.X_train, y, found.X_test, y_test)))
 
 
 NETS = ("fc", "cnn", "deep")
@@ -75,14 +76,14 @@ def maker(seed: int, size: Any, found: Task):
     return lambda model: spans.TwoLayer(at, model, size.activation)
 
 
-def ladder(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
+def ladder(seeds: Sequence[int], size: Any, dtype: torch.dtype, device: Device = "cpu") -> pd.DataFrame:
     """Train a network and its quadratic model on few examples, over widths and rates (Figures 3.2a and B.4b).
 
     Args:
         seeds: samples and weights.
         size: attributes of `task` and `maker` but width, and widths, rates (learning rate times lambda_max(K(0))),
         steps.
-        dtype: of the training.
+        dtype, device: of the training.
 
     Returns:
         One row per seed, model, width and rate: peak over first loss, last over first loss, length of the path,
@@ -90,18 +91,18 @@ def ladder(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
     """
     rows = []
     for seed in seeds:
-        found = task(seed, size, dtype)
+        found = task(seed, size, dtype, device)
         for width in size.widths:
             make = maker(seed, size.changed(width=width), found)
             K = make("f").kernel()
-            lam = float(torch.linalg.eigvalsh(K.double())[-1])
+            lam = float(torch.linalg.eigvalsh(in_float64(K))[-1])
             for model in ("f", "quad"):
                 for rate in size.rates:
                     net = make(model)
                     path = spans.train(net, found.y, rate / lam, size.steps)
                     after = net.kernel()
                     ok = not path.diverged and bool(torch.isfinite(after).all())
-                    top = float(torch.linalg.eigvalsh(after.double())[-1]) / lam if ok else np.nan
+                    top = float(torch.linalg.eigvalsh(in_float64(after))[-1]) / lam if ok else np.nan
                     change = float((after - K).norm() / K.norm())
                     peak, last = max(path.loss) / path.loss[0], path.loss[-1] / path.loss[0]
                     rows.append((seed, model, width, rate, peak, last, path.length, change, top))
@@ -134,17 +135,17 @@ def kernel_ends(found: pd.DataFrame) -> pd.DataFrame:
     return evidence.table(part.rename(columns={"end": "end_f"}), "rate")
 
 
-def largest_rates(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
+def largest_rates(seeds: Sequence[int], size: Any, dtype: torch.dtype, device: Device = "cpu") -> pd.DataFrame:
     """Return per seed, model and width the rate times lambda_max(K(0)) from which training diverges, by bisection.
 
     Args:
         seeds: samples and weights.
         size: as for `ladder`, and rounds (halvings of [1.9, 16]).
-        dtype: of the training.
+        dtype, device: of the training.
     """
     rows = []
     for seed in seeds:
-        found = task(seed, size, dtype)
+        found = task(seed, size, dtype, device)
         for width in size.widths:
             make = maker(seed, size.changed(width=width), found)
             lam = spans.top_eigenvalue(make("f"))

@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 
 from traindyn import evidence
+from traindyn.compute import Device
 from traindyn.studies.quadratic import images, spans
 
 
-def study(seeds: Sequence[int], sizes: Mapping[str, Any], dtype: torch.dtype) -> pd.DataFrame:
+def study(seeds: Sequence[int], sizes: Mapping[str, Any], dtype: torch.dtype, device: Device = "cpu") -> pd.DataFrame:
     """Train networks, and compare their outputs with their Taylor models at the weights where they end.
 
     Along the network's own path nothing depends on how a Taylor model would have been trained. With a ReLU, what is
@@ -22,7 +23,7 @@ def study(seeds: Sequence[int], sizes: Mapping[str, Any], dtype: torch.dtype) ->
     Args:
         seeds: samples and weights.
         sizes: name of a network -> attributes of `images.task` and `images.maker`, and rates, steps.
-        dtype: of the training.
+        dtype, device: of the training.
 
     Returns:
         One row per network, seed and rate: root mean square of f - f_quad and of f - f_cubic on the test inputs over
@@ -31,7 +32,7 @@ def study(seeds: Sequence[int], sizes: Mapping[str, Any], dtype: torch.dtype) ->
     rows = []
     for name, size in sizes.items():
         for seed in seeds:
-            found = images.task(seed, size, dtype)
+            found = images.task(seed, size, dtype, device)
             make = images.maker(seed, size, found)
             lam, begin = spans.top_eigenvalue(make("f")), make("f").test()
             for rate in size.rates:

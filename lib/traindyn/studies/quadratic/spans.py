@@ -18,7 +18,7 @@ from scipy.linalg import eigh
 from torch import Tensor
 from torch.nn import functional as F
 
-from traindyn.compute import generator
+from traindyn.compute import generator, in_float64
 from traindyn.errors import InputError, choose
 
 MODELS = {"f": None, "lin": 1, "quad": 2, "cubic": 3}  # order of the Taylor model; None: the network itself
@@ -264,7 +264,7 @@ class TwoLayer:
         c, n = self.v.shape[1], self.z.shape[1]
         found = [self._slopes(lambda v, k=k: v[:, k : k + 1]) for k in range(c)]
         h, slopes = found[0][0], [slope for _, slope in found]
-        K, same = torch.empty(n, c, n, c, dtype=self.z.dtype), h.T @ h
+        K, same = self.z.new_empty(n, c, n, c), h.T @ h
         for a in range(c):
             for b in range(a, c):
                 block = self.at.inner(slopes[a], slopes[b]) + (same if a == b else 0)
@@ -274,7 +274,7 @@ class TwoLayer:
 
 def top_eigenvalue(model: Any) -> float:
     """Return the largest eigenvalue of the tangent kernel on the training inputs."""
-    K = model.kernel().double().numpy()
+    K = in_float64(model.kernel()).cpu().numpy()
     return float(eigh(K, eigvals_only=True, subset_by_index=[len(K) - 1, len(K) - 1])[0])
 
 
@@ -343,9 +343,7 @@ def train(
         if t == steps:
             break
         if batches is not None:
-            kept = torch.zeros(len(y), 1, dtype=y.dtype).index_add_(
-                0, batches[t], torch.ones(batches.shape[1], 1, dtype=y.dtype)
-            )
+            kept = y.new_zeros(len(y), 1).index_add_(0, batches[t].to(y.device), y.new_ones(batches.shape[1], 1))
             r = r * kept * (len(y) / batches.shape[1])
         path.length += model.step(r, lr)
     return path
@@ -356,4 +354,4 @@ def _test(model: TwoLayer, y: Tensor, path: Path, t: int) -> None:
     path.steps.append(t)
     path.test.append(float((f - y).square().mean()))
     right = (f * y > 0).squeeze(1) if y.shape[1] == 1 else f.argmax(1) == y.argmax(1)
-    path.wrong.append(1 - float(right.double().mean()))
+    path.wrong.append(1 - int(right.sum()) / right.numel())

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from traindyn import evidence
-from traindyn.compute import generator
+from traindyn.compute import Device, generator
 from traindyn.studies.quadratic import images, spans
 
 MODELS = ("f", "lin", "quad")
@@ -25,7 +25,7 @@ def batches(seed: int, n: int, batch: int, steps: int) -> torch.Tensor | None:
     return torch.cat(epochs)[:steps]
 
 
-def sweep(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
+def sweep(seeds: Sequence[int], size: Any, dtype: torch.dtype, device: Device = "cpu") -> pd.DataFrame:
     """Train f, f_lin and f_quad of every seed at every rate, all with one budget of steps.
 
     Args:
@@ -33,7 +33,7 @@ def sweep(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
         size: attributes of `images.task` and `images.maker`, and rates (learning rate times lambda_max(K(0))), steps,
             every (updates between looks at the test set), batch (0: full), longer (factor of steps of one more run of f
             at the largest rate below 2; 0: none).
-        dtype: of the training.
+        dtype, device: of the training.
 
     Returns:
         One row per seed, model and rate: best test loss (mean square), `matched`, the best up to the step at which lr x
@@ -42,7 +42,7 @@ def sweep(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
     """
     rows = []
     for seed in seeds:
-        found = images.task(seed, size, dtype)
+        found = images.task(seed, size, dtype, device)
         make, order = images.maker(seed, size, found), batches(seed, size.n, size.batch, size.steps)
         lam = spans.top_eigenvalue(make("f"))
         runs = [(model, rate, 1) for model in MODELS for rate in size.rates]
@@ -118,20 +118,20 @@ def single(found: pd.DataFrame) -> pd.DataFrame:
     return evidence.table(pd.DataFrame([{"seed": seed, **row} for seed, row in gains(found).items()]))
 
 
-def shrinking(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFrame:
+def shrinking(seeds: Sequence[int], size: Any, dtype: torch.dtype, device: Device = "cpu") -> pd.DataFrame:
     """Return per seed the slopes in the width of the distance between f, f_quad and f_lin below the critical rate.
 
     Args:
         seeds: samples and weights.
         size: as for `sweep`, and widths, rate (below 2).
-        dtype: of the training.
+        dtype, device: of the training.
 
     Returns:
         `slope_f`, `slope_quad` of the root mean square difference of test outputs after size.steps; one row per seed.
     """
     rows = []
     for seed in seeds:
-        found, apart = images.task(seed, size, dtype), []
+        found, apart = images.task(seed, size, dtype, device), []
         for width in size.widths:
             make, ends = images.maker(seed, size.changed(width=width), found), {}
             lam = spans.top_eigenvalue(make("f"))
@@ -145,7 +145,7 @@ def shrinking(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> pd.DataFra
     return evidence.table(pd.DataFrame(rows, columns=["seed", "slope_f", "slope_quad"]))
 
 
-def shuffled(seed: int, size: Any, dtype: torch.dtype) -> pd.DataFrame:
+def shuffled(seed: int, size: Any, dtype: torch.dtype, device: Device = "cpu") -> pd.DataFrame:
     """Train the quadratic model with samples that are shuffled after the first step, while its frozen parts are not.
 
     The code released with the paper stores outputs, gates and features of the start in the order of the first epoch,
@@ -155,20 +155,20 @@ def shuffled(seed: int, size: Any, dtype: torch.dtype) -> pd.DataFrame:
     Args:
         seed: of samples, weights and orders.
         size: attributes of `images.task`, width, lr (for the mean square), steps.
-        dtype: of the training.
+        dtype, device: of the training.
 
     Returns:
         One row per run ("f", "f_quad", "f_quad, shuffled") and step: mean square on the training set, as that run's own
         code measures it, and on the test set.
     """
-    found = images.task(seed, size, dtype)
+    found = images.task(seed, size, dtype, device)
     at = spans.start(seed, found.X, size.width, found.X_test)
     n, lr, root, rows = size.n, 2 * size.lr / size.n, size.width**0.5, []
     for model, name in (("f", "f"), ("quad", "f_quad")):
         path = spans.train(spans.TwoLayer(at, model), found.y, lr, size.steps, found.y_test, every=1)
         rows += [(name, t, 2 * loss / n, test) for t, loss, test in zip(path.steps, path.loss, path.test, strict=False)]
     gate, v, moved = at.z.sign().relu(), at.v.clone(), torch.zeros_like(at.z)
-    rng, order = generator(seed, "shuffle"), torch.arange(n)
+    rng, order = generator(seed, "shuffle"), torch.arange(n, device=device)
     for t in range(size.steps + 1):
         h = at.z.relu() + gate * (moved @ at.gram)[:, order]
         r = h.T @ v / root - found.y[order]
@@ -178,5 +178,5 @@ def shuffled(seed: int, size: Any, dtype: torch.dtype) -> pd.DataFrame:
         rows.append(("f_quad, shuffled", t, float(r.square().mean()), test))
         pull = gate * (v @ r.T)
         v, moved = v - lr / root * (h @ r), moved - lr / root * torch.zeros_like(pull).index_add_(1, order, pull)
-        order = torch.randperm(n, generator=rng)
+        order = torch.randperm(n, generator=rng).to(device)
     return pd.DataFrame(rows, columns=["run", "step", "train", "test"])
