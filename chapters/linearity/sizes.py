@@ -53,6 +53,10 @@ class Ladder(Experiment):
     widths: Scale[list[PositiveInt]] = Field(min_length=2, description="hidden units per layer")
 
 
+class RepeatedLadder(Ladder, Repetitions):
+    pass
+
+
 class Radii(Ladder):
     radii: list[NonNegativeFloat] = Field(min_length=1, description="distances from the start")
 
@@ -231,7 +235,7 @@ SIZES = {
     "recursion": Definitions,
     "blocks": Blocks,
     "first": Ladder,
-    "second": Ladder,
+    "second": RepeatedLadder,
     "neurons": NeuronSize,
     "forms": Forms,
     "gaussian": GaussianBlocks,
