@@ -1,9 +1,9 @@
 """How much of a chapter's evidence another machine would change: python bench/machines.py [chapter ...]
 
 Each chapter is run at smoke on this processor, and again as if it were an older one: no AVX in PyTorch, MKL, oneDNN and
-OpenBLAS, so that every sum is taken in another order, as on another model. Printed: verdicts that differ, and quantiles
-over all numbers of evidence of the relative change. Only finite numbers above 1e-9 count: what is zero but
-for rounding has no relative change.
+OpenBLAS, so that every sum is taken in another order, as on another model; and, where torch sees a GPU and the chapter
+offers a choice, on that. Printed: verdicts that differ, and quantiles over all numbers of evidence of the relative
+change. Only finite numbers above 1e-9 count: what is zero but for rounding has no relative change.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from traindyn import files, parameters
 from traindyn.report.columns import evidence_from_json
@@ -31,9 +32,9 @@ OLDER = {
 }
 
 
-def run(chapter: str, folder: Path, variables: dict[str, str], precision: str) -> dict[str, dict]:
+def run(chapter: str, folder: Path, variables: dict[str, str], **values: str) -> dict[str, dict]:
     """Return the records of a run by claim."""
-    resolved = parameters.resolve(chapter, "smoke", {"precision": precision})
+    resolved = parameters.resolve(chapter, "smoke", values)
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -59,20 +60,32 @@ def changes(one: dict[str, dict], other: dict[str, dict]) -> tuple[list[str], np
     return different, np.array(found)
 
 
+def devices(chapter: str) -> list[str]:
+    """Return the devices that a chapter can be told to use here, the CPU first."""
+    known = parameters.declared(parameters.source(chapter)).get("device")
+    free = known is not None and not known.choices
+    return ["cpu", "cuda"] if free and torch.cuda.is_available() else ["cpu"]
+
+
 def main(chapters: list[str]) -> None:
     """Measure and print."""
     for chapter in chapters:
+        chosen = devices(chapter)
+        on = {"device": "cpu"} if "device" in parameters.declared(parameters.source(chapter)) else {}
+        others = [("an older processor", OLDER, on)] + [("the GPU", {}, {"device": "cuda"})] * (len(chosen) > 1)
         for precision in ("float64", "float32"):
             with tempfile.TemporaryDirectory() as name:
-                first = run(chapter, Path(name) / "first", {}, precision)
-                different, by = changes(first, run(chapter, Path(name) / "second", OLDER, precision))
-                spread = ", ".join(f"{q:.0%} {np.quantile(by, q):.1e}" for q in (0.5, 0.9, 0.99))
-                print(
-                    f"{chapter}, {precision}: {len(different)} of {len(first)} verdicts differ "
-                    f"({', '.join(different) or 'none'}); {len(by)} numbers, {np.mean(by == 0):.0%} equal, "
-                    f"quantiles {spread}, largest {by.max():.1e}",
-                    flush=True,
-                )
+                first = run(chapter, Path(name) / "first", {}, precision=precision, **on)
+                for number, (word, variables, where) in enumerate(others):
+                    second = run(chapter, Path(name) / str(number), variables, precision=precision, **where)
+                    different, by = changes(first, second)
+                    spread = ", ".join(f"{q:.0%} {np.quantile(by, q):.1e}" for q in (0.5, 0.9, 0.99))
+                    print(
+                        f"{chapter}, {precision}, {word}: {len(different)} of {len(first)} verdicts differ "
+                        f"({', '.join(different) or 'none'}); {len(by)} numbers, {np.mean(by == 0):.0%} equal, "
+                        f"quantiles {spread}, largest {by.max():.1e}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -46,12 +46,15 @@ def test_undecided_when_control_seeds_preset_or_a_number_is_missing():
     for preset, columns, why in [
         ("smoke", {"p": [1] * 3, "k": [1] * 3}, "does not decide"),
         ("laptop", {"p": [1] * 2, "k": [1] * 2}, "2 seeds, the criterion asks for 3"),
-        ("laptop", {"p": [1, 1, math.nan], "k": [1] * 3}, "not contained in this run: p"),
+        ("laptop", {"p": [1, 1, math.nan], "k": [1] * 3}, "undefined in this run: p"),
         ("laptop", {"p": [1] * 3, "k": [1, 1, -1]}, "control failed: k"),
         ("laptop", {"p": [-1] * 3, "k": [-1] * 3}, "control failed"),
     ]:
         record = found(parts, preset, seeds(**columns), **options)
         assert record["verdict"] == "undecided" and why in record["why"]
+    no_rows = ev.table(pd.DataFrame({"seed": [], "p": []}, dtype=float).astype({"seed": int}))
+    record = judge(claim(*parts, **options), gather(no_rows, seeds(k=[1] * 3)), "laptop")
+    assert record["verdict"] == "undecided" and "not contained in this run: p" in record["why"]
 
 
 def test_a_part_without_seeds_neither_helps_nor_harms():

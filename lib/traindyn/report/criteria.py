@@ -31,6 +31,7 @@ class Outcome:
         seed, case: where it decides; None where it is asked once, or has no cases.
         reason: why there is no margin, or why there is no outcome.
         missing: names (with their case) that this run lacks or that are undefined in it.
+        undefined: all of these are there and undefined (NaN), as what is read of a run that diverged.
     """
 
     outcome: bool | None
@@ -43,6 +44,7 @@ class Outcome:
     case: Case | None = None
     reason: str | None = None
     missing: tuple[str, ...] = ()
+    undefined: bool = False
 
 
 def evaluate(test: Test | str, evidence: Evidence, quorum: Fraction | float | str | None = None) -> Outcome:
@@ -65,14 +67,16 @@ def evaluate(test: Test | str, evidence: Evidence, quorum: Fraction | float | st
     share = Fraction(1) if quorum is None else Fraction(str(quorum))
     if where.once and quorum is not None and share != 1:
         raise InputError(f"test '{test.text}' is asked once, over all seeds; it cannot have the quorum {share}")
-    lacking = _missing(test, evidence, where)
+    lacking, undefined = _missing(test, evidence, where)
     if not where.once and not where.seeds:
-        return Outcome(None, where.fewest, reason="no seed has all its numbers", missing=lacking)
+        return Outcome(None, where.fewest, reason="no seed has all its numbers", missing=lacking, undefined=undefined)
     found = margins.decide(test, evidence, where, share)
     outcome = {TRUE: True, FALSE: False}.get(found.truth)
     if outcome is None:
         lacking = lacking or test.names
-        return Outcome(None, where.fewest, seed=found.seed, case=found.case, reason=found.reason, missing=lacking)
+        return Outcome(
+            None, where.fewest, None, None, None, None, found.seed, found.case, found.reason, lacking, undefined
+        )
     return Outcome(
         outcome,
         where.fewest,
@@ -86,14 +90,16 @@ def evaluate(test: Test | str, evidence: Evidence, quorum: Fraction | float | st
     )
 
 
-def _missing(test: Test, evidence: Evidence, where: Layout) -> tuple[str, ...]:
-    found = []
+def _missing(test: Test, evidence: Evidence, where: Layout) -> tuple[tuple[str, ...], bool]:
+    """Return the names that have no number, and whether all of them are there and undefined."""
+    found, undefined = [], True
     for asked in test.references:
         values = [np.atleast_1d(Frame(evidence, where.seeds, case).read(asked)) for case in where.cases]
         if any(value.size == 0 or np.isnan(value).any() for value in values):
             name, case = asked
             found.append(name if case is None else f"{name}[{', '.join(map(said, case))}]")
-    return tuple(found)
+            undefined = undefined and all(value.size > 0 for value in values)
+    return tuple(found), undefined
 
 
 def said(case: str | float) -> str:

@@ -126,7 +126,8 @@ def derive(claim: Claim, preset: str, outcomes: Mapping[str, Outcome]) -> tuple[
     if unknown := [(part, found) for part, found in deciding if found.outcome is None]:
         lacking = dict.fromkeys(name for _, found in unknown for name in found.missing)
         said = f" ({', '.join(lacking)})" if lacking else ""
-        return UNDECIDED, f"not contained in this run: {', '.join(part.name for part, _ in unknown)}{said}"
+        word = "undefined" if all(found.undefined for _, found in unknown) else "not contained"
+        return UNDECIDED, f"{word} in this run: {', '.join(part.name for part, _ in unknown)}{said}"
     counted = [found.seeds for _, found in deciding if found.seeds is not None]
     if counted and min(counted) < claim.seeds:
         return UNDECIDED, f"{min(counted)} seeds, the criterion asks for {claim.seeds}"

@@ -174,6 +174,7 @@ def _doctor(options: argparse.Namespace) -> int:
     import torch
 
     from traindyn import compute
+    from traindyn.learn import data
     from traindyn.learn.data import local
     from traindyn.report import provenance
 
@@ -187,7 +188,7 @@ def _doctor(options: argparse.Namespace) -> int:
     print(f"cores: {_cores()}; memory: {_gb(memory.total)}, free {_gb(memory.available)}; free disk: {_gb(free)}")
     print(f"memory of one computation: {_gb(compute.memory_budget(device))} (TRAINDYN_MEMORY=MiB changes it)")
     folder = os.environ.get("TRAINDYN_DATA", "not set")
-    print(f"data sets here: {', '.join(local.local_names())} (TRAINDYN_DATA: {folder})")
+    print(f"data sets here: {', '.join(filter(data.present, local.local_names()))} (TRAINDYN_DATA: {folder})")
     print(f"chromium (browser tests only): {shutil.which('chromium') or 'not found'}")
     print(f"project: {root}; chapters: {', '.join(parameters.chapters())}" if root else "project: no checkout here")
     return 0

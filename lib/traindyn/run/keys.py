@@ -96,8 +96,16 @@ def _library(chapter: str) -> dict[str, Path]:
 
 
 def _data_state() -> list[tuple[str, str]]:
-    """Return name and checksum, as the manifests give them, of every local data set; and the registry's checksum."""
-    found = [(entry["name"], entry["sha256"]) for folder in local.folders() for entry in local.manifest(folder)]
+    """Return name and checksum, as the manifests give them, of every local data set whose file is there.
+
+    The registry's own checksum comes with them.
+    """
+    found = [
+        (entry["name"], entry["sha256"])
+        for folder in local.folders()
+        for entry in local.manifest(folder)
+        if (folder / entry["file"]).is_file()
+    ]
     if listed := registry.registry_file():
         found.append(("registry", files.sha256_file(listed)))
     return sorted(found)

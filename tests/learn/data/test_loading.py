@@ -198,8 +198,11 @@ def test_damaged_files_give_one_clear_line(toy):
     text = (root / "MANIFEST.toml").read_text().split("sha256")[0]
     (root / "MANIFEST.toml").write_text(f'{text}sha256 = "{sha256_file(root / "toy.npz")}"\n')
     assert "cannot be read" in message()
+    assert data.present("toy", root)
     (root / "toy.npz").unlink()
-    assert "missing" in message()
+    assert "missing" in message() and not data.present("toy", root)
+    (row,) = (row for row in registry.listing(root) if row["name"] == "toy")
+    assert row["here"] == "" and "toy.npz is missing" in row["fetch"]
     (root / "MANIFEST.toml").write_text("[[dataset]]\nname = 3\n")
     assert "manifest" in message()
     with pytest.raises(InputError, match="no folder"):

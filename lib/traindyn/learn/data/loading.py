@@ -140,8 +140,12 @@ def open_set(name: str, root: str | Path | None = None) -> samples.Raw:
 
 
 def present(name: str, root: str | Path | None = None) -> bool:
-    """Return whether `load` would find a set of this name, without reading it."""
-    return name in SHIPPED or local.find_local(name, root) is not None
+    """Return whether a set of this name is here: with a package, or as an existing file that a manifest names.
+
+    The file is not read: one that is damaged is present, and `load` says so.
+    """
+    found = local.find_local(name, root)
+    return name in SHIPPED or (found is not None and found[0].is_file())
 
 
 def _whole(word: str, value: Any) -> int | None:

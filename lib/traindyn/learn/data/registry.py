@@ -70,12 +70,15 @@ def require(name: str, root: str | Path | None = None) -> None:
 
 
 def listing(root: str | Path | None = None) -> list[dict[str, Any]]:
-    """Return one row per known set: name, here (where it is, or ""), kind, obtainable, fetch (what brings it)."""
+    """Return one row per known set: name, here (where it is, or ""), kind, obtainable, fetch (what is to be done)."""
     known, rows = entries(), []
     for name in dict.fromkeys([*local.local_names(root), *known]):
         found, entry = local.find_local(name, root), known.get(name, {})
-        here = str(found[0]) if found else "package" if name in SHIPPED else ""
+        there = found is not None and found[0].is_file()
+        here = str(found[0]) if there else "package" if name in SHIPPED else ""
         brings = f"traindyn data fetch {name}" if "hub" in entry and not here else ""
+        if found and not here:
+            brings = f"named in {found[0].with_name(local.MANIFEST)}, but {found[0].name} is missing"
         public = obtainable(name, found[1]["sha256"] if found else None)
         rows.append(
             {"name": name, "here": here, "kind": entry.get("kind", "image"), "obtainable": public, "fetch": brings}
