@@ -30,7 +30,10 @@ PARTS = ("base", *PRESETS, "source")
 
 @dataclass(frozen=True)
 class Preset:
-    """One preset of a chapter: changed parameters, sizes of every experiment, expected minutes and GB of memory."""
+    """One preset of a chapter: changed parameters, sizes of every experiment, expected minutes and GB of memory.
+
+    `cost` has minutes (on one core), memory_gb and, where a preset is made for one, gpu_minutes (on a data centre's GPU).
+    """
 
     parameters: Mapping[str, Any]
     sizes: Mapping[str, Mapping[str, Any]]

@@ -120,6 +120,8 @@ def _cost(preset: parameters.Preset) -> str:
     if minutes is None:
         return "cost not measured"
     time = f"{minutes:g} min" if minutes < 120 else f"{minutes / 60:.3g} h"
+    gpu = preset.cost.get("gpu_minutes")
+    time += "" if gpu is None else f" on one core, {gpu:g} min on a GPU"
     return f"about {time}" + (f", {memory:g} GB" if memory is not None else "")
 
 
