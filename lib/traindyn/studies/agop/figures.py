@@ -117,15 +117,16 @@ def validation(curves: pd.DataFrame, hue: str, n: int = 0) -> Figure:
     Args:
         curves: columns step, validation and hue, of one seed.
         hue: its column.
-        n: samples of the training set; given, the axis is in epochs of it.
+        n: samples of the training set; given, the axis is in epochs of it, logarithmic, without the start.
     """
     fig, axes = plots.panels()
     shown = curves.copy()
     if n:
         shown["epoch"] = shown["step"] * shown[hue] / n
     shown = shown[np.isfinite(shown["validation"])]
-    x, label = ("epoch", "epoch") if n else ("step", "step")
-    plots.curves(axes[0], shown, x, "validation", hue, None, label, "validation loss", "y", legend=hue)
+    x, log = ("epoch", "xy") if n else ("step", "y")
+    shown = shown[shown[x] > 0] if n else shown
+    plots.curves(axes[0], shown, x, "validation", hue, None, x, "validation loss", log, legend=hue)
     return fig
 
 
