@@ -32,7 +32,7 @@ PARTS = ("base", *PRESETS, "source")
 class Preset:
     """One preset of a chapter: changed parameters, sizes of every experiment, expected minutes and GB of memory.
 
-    `cost` has minutes (on one core), memory_gb and, where a preset is made for one, gpu_minutes (on a data centre's GPU).
+    `cost` has minutes (on one core), memory_gb and, where a preset is made for one, gpu_minutes.
     """
 
     parameters: Mapping[str, Any]
