@@ -76,6 +76,7 @@ def test_a_set_that_is_not_here_leaves_its_claims_open():
     found = images.experiment([0, 1], size, torch.float64, torch.device("cpu"))
     assert found.samples == 0 and len(evidence.images(found, 0.1)) == len(evidence.leads(found)) == 0
     assert len(evidence.onset(found, 2, 0.95)) == len(evidence.accuracies({"svhn": found})) == 0
+    assert all(np.isnan(value) for value in evidence.median_leads(evidence.leads(found)).values())
     assert images.by_variant(found.frame, "median").empty
     with pytest.raises(InputError, match="no such set"):
         images.experiment([0], SimpleNamespace(**{**vars(size), "optional": False}), torch.float64, None)

@@ -96,6 +96,12 @@ def leads(found: Experiment) -> pd.DataFrame:
     return table(_numbers(rows, ["seed", "variant"], ["lead"]), "variant")
 
 
+def median_leads(found: pd.DataFrame) -> dict[str, float]:
+    """Return the median over seeds of `leads` for the three compared variants; NaN where the data were missing."""
+    variants = found.index.get_level_values("variant")
+    return {name: float(found["lead"][variants == name].median()) for name in ("limit", "kernel", "other_label")}
+
+
 def accuracies(experiments: Mapping[str, Experiment]) -> pd.DataFrame:
     """Return the last test accuracy on three classes, in per cent: column `accuracy`, by seed and set."""
     rows = [
