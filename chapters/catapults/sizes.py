@@ -235,6 +235,7 @@ class BatchSteps(Experiment):
 
 class Subcritical(Descent, Images):
     net: Literal["fcn"] = "fcn"
+    seeds: int = Field(gt=0, description="independent repetitions")
     nets: Scale[list[list[int | list[int]]]] = Field(min_length=1, description="pairs of a depth and its widths")
 
 
