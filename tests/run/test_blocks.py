@@ -102,6 +102,13 @@ def test_a_pool_keeps_its_numbers(book):
     assert math.isnan(blocks.read("bare").evidence["bare.exact"]["total"].rows[()][None])
 
 
+def test_a_pool_does_not_keep_thousands_of_numbers_of_one_claim(book):
+    many = {"bare.many": {"x": Column((), True, {(): {seed: 0.5 for seed in range(blocks.MOST + 1)}})}}
+    few = {"bare.few": {"x": Column((), True, {(): {seed: 0.5 for seed in range(blocks.MOST)}})}}
+    blocks.write("bare", many | few, {"preset": "smoke"})
+    assert set(blocks.read("bare").evidence) == {"bare.few"}
+
+
 def in_one_process(monkeypatch) -> None:
     """Execute points here and now: what a cluster does is tested elsewhere."""
     from traindyn.run import dispatch, tasks

@@ -27,6 +27,7 @@ from traindyn.report.words import setting_word
 SEEDS = "seeds"  # the folder below data/results/<chapter>/; no run reads it
 FIRST = 100  # criteria are chosen on seeds below, which are never in a pool
 DRAWS = 200
+MOST = 1150  # numbers of a claim that an archived pool keeps
 Claims = Mapping[str, Evidence]
 
 
@@ -117,9 +118,18 @@ def joined(blocks: Sequence[Claims]) -> dict[str, dict[str, Column]]:
     return found
 
 
+def _numbers(columns: Mapping[str, Column]) -> int:
+    return sum(len(row) for column in columns.values() for row in column.rows.values())
+
+
 def write(chapter: str, evidence: Claims, about: Mapping[str, Any]) -> Path:
-    """Archive a pool; return its folder."""
+    """Archive a pool; return its folder.
+
+    Of a claim with more than `MOST` numbers the evidence is left out, which would weigh megabytes: how stable it is
+    has been counted, and stays in `about` as long as its criterion does.
+    """
     place = folder(chapter)
+    evidence = {claim: columns for claim, columns in evidence.items() if _numbers(columns) <= MOST}
     with files.atomic_path(place / "evidence.csv") as part, part.open("w", newline="", encoding="utf-8") as handle:
         rows = csv.writer(handle, lineterminator="\n")
         rows.writerow(["claim", "name", "seed", "case", "value"])
