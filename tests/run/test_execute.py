@@ -67,6 +67,8 @@ def test_the_key_sees_what_changes_a_run_and_nothing_else(bare_book, monkeypatch
     before = key()
     (book / "MANIFEST.toml").write_text('[[dataset]]\nname = "set"\nfile = "set.npz"\nsha256 = "0"\n')
     monkeypatch.setenv("TRAINDYN_DATA", str(book))
+    assert key() == before  # a set whose file is missing is not here
+    (book / "set.npz").write_bytes(b"")
     assert key() != before
 
 
