@@ -60,19 +60,19 @@ def changes(one: dict[str, dict], other: dict[str, dict]) -> tuple[list[str], np
     return different, np.array(found)
 
 
-def devices(chapter: str) -> list[str]:
-    """Return the devices that a chapter can be told to use here, the CPU first."""
+def devices(chapter: str) -> list[dict[str, str]]:
+    """Return the parameters that put a chapter on the CPU and, if it offers a choice and there is one, on the GPU."""
     known = parameters.declared(parameters.source(chapter)).get("device")
-    free = known is not None and not known.choices
-    return ["cpu", "cuda"] if free and torch.cuda.is_available() else ["cpu"]
+    if known is None:
+        return [{}]
+    return [{"device": name} for name in ("cpu", "cuda")[: 2 if torch.cuda.is_available() and not known.choices else 1]]
 
 
 def main(chapters: list[str]) -> None:
     """Measure and print."""
     for chapter in chapters:
-        chosen = devices(chapter)
-        on = {"device": "cpu"} if "device" in parameters.declared(parameters.source(chapter)) else {}
-        others = [("an older processor", OLDER, on)] + [("the GPU", {}, {"device": "cuda"})] * (len(chosen) > 1)
+        on, *gpu = devices(chapter)
+        others = [("an older processor", OLDER, on), *(("the GPU", {}, where) for where in gpu)]
         for precision in ("float64", "float32"):
             with tempfile.TemporaryDirectory() as name:
                 first = run(chapter, Path(name) / "first", {}, precision=precision, **on)

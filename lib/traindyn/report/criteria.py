@@ -31,7 +31,8 @@ class Outcome:
         seed, case: where it decides; None where it is asked once, or has no cases.
         reason: why there is no margin, or why there is no outcome.
         missing: names (with their case) that this run lacks or that are undefined in it.
-        undefined: all of these are there and undefined (NaN), as what is read of a run that diverged.
+        undefined: all of these are there: they are undefined (NaN), as what is read of a run that diverged, or the
+            test's premise is not met.
     """
 
     outcome: bool | None
@@ -75,7 +76,13 @@ def evaluate(test: Test | str, evidence: Evidence, quorum: Fraction | float | st
     if outcome is None:
         lacking = lacking or test.names
         return Outcome(
-            None, where.fewest, None, None, None, None, found.seed, found.case, found.reason, lacking, undefined
+            None,
+            where.fewest,
+            seed=found.seed,
+            case=found.case,
+            reason=found.reason,
+            missing=lacking,
+            undefined=undefined,
         )
     return Outcome(
         outcome,

@@ -43,8 +43,7 @@ def watched(size: Any, rates: Any, follow: Callable[..., pd.DataFrame]) -> pd.Da
 
     def look(state: State) -> dict[str, torch.Tensor]:
         if not bool(state.loss <= tasks.DIVERGED):
-            nothing = torch.full((), math.nan, dtype=torch.float64, device=state.X.device)
-            return dict.fromkeys(("after", "before", "own"), nothing)
+            return {name: torch.tensor(math.nan, dtype=torch.float64) for name in ("after", "before", "own")}
         with torch.no_grad():
             K = empirical_ntk(state.model, state.X).double()
             residual = (state.predict(state.X) - state.y).double()

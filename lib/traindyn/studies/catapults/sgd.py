@@ -172,7 +172,7 @@ def hessian_against_kernel(size: Any, rates: Any, follow: Callable[..., pd.DataF
 
     def look(state: State) -> dict[str, torch.Tensor]:
         if not bool(state.loss <= tasks.DIVERGED):
-            nothing = torch.full((), math.nan, dtype=torch.float64, device=state.X.device)
+            nothing = torch.tensor(math.nan, dtype=torch.float64)
             return {"exact": nothing, "kernel": nothing}
         X, y = state.X[state.batch], state.y[state.batch]
         with torch.no_grad():
