@@ -188,7 +188,11 @@ def test_facets_draw_one_panel_for_every_value():
     fig = plots.facets(FRAME.assign(run="r"), "step", "w", cols="law", rows="run", hue="law")
     assert [ax.get_title() for ax in fig.axes] == ["r, a", "r, b"]
     plt.close(fig)
+    fig = plots.facets(FRAME.assign(m=FRAME["step"]), "step", "w", cols="m", kind="points", wrap=2)
+    assert fig.axes[0].get_title() == f"$m$ = {FRAME['step'].iloc[0]:g}"
+    plt.close(fig)
     fig = plots.facets(FRAME, "step", "w", cols="step", kind="points", wrap=2)
+    assert fig.axes[0].get_title() == f"step {FRAME['step'].iloc[0]:g}"
     assert [ax.axison for ax in fig.axes] == [True, True, True, False]
     plt.close(fig)
 

@@ -186,7 +186,8 @@ def facets(
     Args:
         frame: tidy table.
         x, y, hue, band, log, xlabel, ylabel: as in `curves`.
-        cols: column whose values are the panels of a row; wrapped after `wrap` of them where `rows` is None.
+        cols: column whose values are the panels of a row and their titles (a number after the column's name); wrapped
+            after `wrap` of them where `rows` is None.
         rows: column whose values are the rows; each row has its own scale of y.
         kind: "curves" or "points".
         wrap: panels in a row.
@@ -209,7 +210,7 @@ def facets(
             curves(ax, part, x, y, hue, band, geometric=geometric, **common)
         else:
             points(ax, part, x, y, hue, **common)
-        ax.set_title((f"{cols} {col}" if row is None else f"{row}, {col}").replace("_", " "))
+        ax.set_title(_panel_title(cols, col) if row is None else f"{row}, {col}")
         if index % width:
             ax.set_ylabel("")
         if rows is None and index + width < len(across):
@@ -220,6 +221,13 @@ def facets(
     for start in range(0, len(axes), width if rows else len(axes)) if hue else ():
         _shared_legend(axes[start : start + width] if rows else axes, look, hue, (spare or [axes[start]])[0])
     return fig
+
+
+def _panel_title(name: str, value: Any) -> str:
+    """Name a panel: words speak for themselves, a number needs the name of its column."""
+    if isinstance(value, str):
+        return value
+    return f"${name}$ = {value:g}" if len(name) == 1 else f"{name} {value:g}"
 
 
 def _shared_legend(axes: Sequence[Axes], look: Mapping[Any, int], title: str, place: Axes) -> None:

@@ -162,4 +162,11 @@ def test_every_figure_draws():
         figures.beside(show.beside({"a": [1.0, 2.0], "b": [1.0, 3.0]})),
     ]
     assert all(isinstance(fig, Figure) for fig in drawn)
-    assert "digits" in show.told({"a": SMALL})
+    assert "*two layers: digits*" in show.told({"a": SMALL})
+
+
+def test_panels_are_named_by_network_and_data_and_never_merged():
+    named = show.experiments(["cifar: mnist5k", "mnist: mnist", "cnn-svhn: svhn_test_part", "sgd: digits"])
+    assert list(named.values()) == [
+        "two layers: MNIST (cifar)", "two layers: MNIST (mnist)", "convolution: SVHN", "two layers, SGD: digits",
+    ]  # fmt: skip

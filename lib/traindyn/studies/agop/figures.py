@@ -14,7 +14,8 @@ from traindyn.report import plots
 from traindyn.studies.agop.theory import largest_entry
 
 PAIR = {"test": "test loss", "alignment": "AGOP alignment"}
-ERROR = {"test": "share of wrong signs", "alignment": "AGOP alignment"}
+ERROR = {"test": "share of wrong test images", "alignment": "AGOP alignment"}
+SETS = {"usps": "USPS", "fmnist": "Fashion-MNIST"}
 KINDS = plots.looks(["none", "decay", "trace", "root"])
 MODELS = plots.looks(["network", "quadratic model"])
 
@@ -94,12 +95,12 @@ def two_rates(found: pd.DataFrame) -> Figure:
 
 def image_batches(found: pd.DataFrame) -> Figure:
     """Draw test error and alignment over the batch size, one line per value of `task` (Figure C.21)."""
-    return _ticks(_over(found, "batch", "batch size", ERROR, "x", "task"), found["batch"])
+    return _ticks(_over(found.replace({"task": SETS}), "batch", "batch size", ERROR, "x", "task"), found["batch"])
 
 
 def image_ladders(found: pd.DataFrame) -> Figure:
     """Draw test error and alignment over the number of increases, one line per value of `task` (Figures 4.8c, C.16)."""
-    return _whole(_over(found, "k", "increases of the rate", ERROR, "", "task"))
+    return _whole(_over(found.replace({"task": SETS}), "k", "increases of the rate", ERROR, "", "task"))
 
 
 def _ticks(fig: Figure, values: pd.Series) -> Figure:

@@ -56,8 +56,7 @@ def variants(frame: pd.DataFrame) -> Figure:
     how = {"cols": "variant", "hue": "kind", "band": "range", "log": "y", "ylabel": SMOOTHED, "sharey": False}
     fig = _all_from_zero(plots.facets(named, "step", "value", look=KINDS, geometric=True, **how))
     for ax in fig.axes:
-        if ax.get_title().startswith("variant "):
-            ax.set_title(ax.get_title().removeprefix("variant "))
+        if ax.axison:
             ax.axhline(1.0, color="0.25", linestyle=":", linewidth=1)
     return fig
 

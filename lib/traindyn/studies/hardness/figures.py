@@ -176,12 +176,9 @@ def figure2(curves: pd.DataFrame, shown: Sequence[int]) -> Figure:
     flat = curves[(curves["step"] > 0) & curves["width"].isin(shown)]
     flat = flat.melt(["seed", "width", "step"], list(names), "model", "error")
     flat = flat.assign(model=flat["model"].map(names), m=flat["width"])
-    fig = plots.facets(
+    return plots.facets(
         flat, "step", "error", cols="m", hue="model", band="range", log="xy", ylabel="relative error", look=MODELS
     )
-    for ax, m in zip(fig.axes, flat["m"].unique(), strict=False):
-        ax.set_title(f"$m = {m}$")
-    return fig
 
 
 def figure3(compared: pd.DataFrame, swept: pd.DataFrame) -> Figure:

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from traindyn.report import plots
+from traindyn.studies.quadratic.show import experiments
 
-MODELS = plots.looks(["f", "f_lin", "f_quad"])
-NAMES = {"f": "f", "lin": "f_lin", "quad": "f_quad"}
+NAMES = {"f": "$f$", "lin": "$f_{lin}$", "quad": "$f_{quad}$"}
+MODELS = plots.looks(list(NAMES.values()))
 RATE = r"learning rate in units of $1/\lambda_{\max}(K(0))$"
 
 
@@ -68,8 +69,9 @@ def paths(found: pd.DataFrame) -> Figure:
 
 def eigenvalues(found: pd.DataFrame) -> Figure:
     """Draw both eigenvalues over steps relative to their start, one row per model and one panel per regime."""
-    kept = found[found["regime"] != "beyond"]
-    shown = kept.melt(["seed", "step", "regime", "model"], ["lambda 1", "lambda 2"], "eigenvalue", "ratio")
+    kept = found[found["regime"] != "beyond"].replace({"model": {"f": NAMES["f"], "f_quad": NAMES["quad"]}})
+    kept = kept.rename(columns={f"lambda {i}": rf"$\lambda_{i}$" for i in (1, 2)})
+    shown = kept.melt(["seed", "step", "regime", "model"], [r"$\lambda_1$", r"$\lambda_2$"], "eigenvalue", "ratio")
     return plots.facets(
         shown, "step", "ratio", cols="regime", rows="model", hue="eigenvalue", ylabel=r"$\lambda_i(t)/\lambda_i(0)$"
     )
@@ -95,6 +97,7 @@ def ball(found: pd.DataFrame) -> Figure:
 def along(found: pd.DataFrame) -> Figure:
     """Draw the loss and its part along the top eigenvector over steps, one panel per model (Figures B.2 and B.3)."""
     shown = found.rename(columns={"loss": "all of it", "along": "along $p_1(t)$"})
+    shown = shown.replace({"panel": {"f": NAMES["f"], "f_quad": NAMES["quad"]}})
     shown = shown.melt(["panel", "step"], ["all of it", "along $p_1(t)$"], "part of the loss", "loss")
     return plots.facets(shown, "step", "loss", cols="panel", hue="part of the loss", log="y", ylabel=r"$\mathcal{L}$")
 
@@ -121,6 +124,7 @@ def strengths(gamma: pd.DataFrame, rates: pd.DataFrame, width: pd.DataFrame) -> 
 def sweep(found: pd.DataFrame, value: str = "best", label: str = "best test loss") -> Figure:
     """Draw a best value over the rate for f, f_lin and f_quad, one panel per experiment (Figures 3.4, B.5 to B.13)."""
     shown = found[found["model"].isin(NAMES) & np.isfinite(found[value])].replace({"model": NAMES})
+    shown = shown.assign(panel=shown["panel"].map(experiments(shown["panel"].unique())))
     fig = plots.facets(
         shown, "rate", value, cols="panel", hue="model", band="range", sharey=False, look=MODELS, xlabel=RATE,
         ylabel=label,
@@ -130,7 +134,8 @@ def sweep(found: pd.DataFrame, value: str = "best", label: str = "best test loss
 
 def released(found: pd.DataFrame) -> Figure:
     """Draw training and test loss of f, f_quad and the shuffled f_quad over steps."""
-    look = plots.looks([*MODELS, "f_quad, shuffled"])
+    runs = {"f": NAMES["f"], "f_quad": NAMES["quad"], "f_quad, shuffled": f"{NAMES['quad']}, shuffled"}
+    found, look = found.replace({"run": runs}), plots.looks([*MODELS, runs["f_quad, shuffled"]])
     fig, axes = plots.panels(1, 2, titles=["training set", "test set"])
     for ax, name in zip(axes, ("train", "test"), strict=True):
         plots.curves(ax, found, "step", name, "run", None, "epoch", "mean square error", log="y", look=look)
@@ -140,7 +145,7 @@ def released(found: pd.DataFrame) -> Figure:
 def missed(found: pd.DataFrame) -> Figure:
     """Draw what is missed without and with the cubic term over the rate, one panel per network."""
     names = {"quadratic": "by $f_{quad}$", "cubic": "with the cubic term"}
-    networks = {"two": "of two layers, ReLU", "three": "of three layers, ReLU", "tanh": "of two layers, tanh"}
+    networks = {"two": "two layers, ReLU", "three": "three layers, ReLU", "tanh": "two layers, tanh"}
     shown = found.replace({"network": networks}).rename(columns=names)
     shown = shown.melt(["network", "seed", "rate"], list(names.values()), "missed", "share")
     fig = plots.facets(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -210,16 +211,39 @@ def cases(panels: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return evidence.stacked(panels, "panel")
 
 
+KINDS = {
+    "cnn": "convolution",
+    "deep": "three layers",
+    "sgd": "two layers, SGD",
+    "tanh": "two layers, tanh",
+    "swish": "two layers, swish",
+}
+SETS = {
+    "mnist5k": "MNIST",
+    "mnist": "MNIST",
+    "cifar10_lossless4k": "CIFAR-10",
+    "svhn_test_part": "SVHN",
+    "fsdd": "FSDD",
+    "agnews_test": "AG News",
+}
+
+
+def experiments(panels: Iterable[str]) -> dict[str, str]:
+    """Name the panels of `stacked` by network and data, as figure and caption do; equal names get the experiment's."""
+    plain = {}
+    for panel in panels:
+        name, data = panel.split(": ")
+        plain[panel] = f"{KINDS.get(name.split('-')[0], 'two layers')}: {SETS.get(data, data)}"
+    often = Counter(plain.values())
+    return {panel: f"{label} ({panel.split(': ')[0]})" if often[label] > 1 else label for panel, label in plain.items()}
+
+
 def told(sizes: Mapping[str, Any]) -> str:
     """Return what the panels of a sweep are, as sentences of a caption."""
+    names = experiments(f"{name}: {size.data}" for name, size in sizes.items())
     parts = []
-    for name, size in sizes.items():
-        kind = {"fc": "two layers", "cnn": "convolution", "deep": "three layers"}[size.net]
+    for label, size in zip(names.values(), sizes.values(), strict=True):
         batch = f", batches of {size.batch}" if size.batch else ""
-        act = f", {size.activation}" if size.activation != "relu" else ""
         what = f"classes {size.classes}" if size.classes else "all classes"
-        parts.append(
-            f"*{name}*: {size.data}, {what}, {size.n} samples, {kind} of width {size.width}{act}{batch}, "
-            f"{size.steps} steps"
-        )
+        parts.append(f"*{label}*, {what}, {size.n} samples, width {size.width}{batch}, {size.steps} steps")
     return "; ".join(parts) + "."

@@ -147,8 +147,7 @@ def trajectories(found: pd.DataFrame) -> Figure:
 def recovery(found: pd.DataFrame) -> Figure:
     """Draw the rates of `tables.rates` over teachers, one panel per decay and epoch (Figure 6)."""
     fig = plots.facets(found, "teacher", "rate", cols="at", hue="width", ylabel="recovery rate", look=WIDTHS)
-    for ax, title in zip(fig.axes, found["at"].unique(), strict=False):
-        ax.set_title(title)
+    for ax in fig.axes:
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
     return fig
 
