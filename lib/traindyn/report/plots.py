@@ -241,6 +241,18 @@ def _shared_legend(axes: Sequence[Axes], look: Mapping[Any, int], title: str, pl
         place.legend([named[label] for label in order], order, title=title, ncols=1 + len(order) // 8)
 
 
+def legend_below(fig: Figure, axes: Sequence[Axes], title: str | None = None, ncols: int = 9) -> None:
+    """Name what all panels show once, below them, where it covers no data; at most `ncols` names in a line."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named[label] = handle
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    with style():
+        fig.legend(named.values(), named, title=title, loc="outside lower center", ncols=min(len(named), ncols))
+
+
 def level(ax: Axes, y: float, label: str) -> None:
     """Draw a horizontal reference line at `y` and name it in the legend."""
     ax.axhline(y, color="0.25", linestyle=(0, (1, 1.5)), linewidth=1.2, label=label)

@@ -14,7 +14,7 @@ from traindyn.report import plots
 from traindyn.studies.agop.theory import largest_entry
 
 PAIR = {"test": "test loss", "alignment": "AGOP alignment"}
-ERROR = {"test": "share of wrong test images", "alignment": "AGOP alignment"}
+ERROR = {"test": "test error", "alignment": "AGOP alignment"}
 SETS = {"usps": "USPS", "fmnist": "Fashion-MNIST"}
 KINDS = plots.looks(["none", "decay", "trace", "root"])
 MODELS = plots.looks(["network", "quadratic model"])
@@ -69,10 +69,12 @@ def _over(found: pd.DataFrame, x: str, xlabel: str, ylabels: Mapping[str, str], 
     for ax, (name, label) in zip(axes, ylabels.items(), strict=True):
         good = found[np.isfinite(found[name])]
         if len(good):
-            plots.curves(ax, good, x, name, hue, "range", xlabel, label, log, legend=hue or False)
+            plots.curves(ax, good, x, name, hue, "range", xlabel, label, log, legend=False)
             _marks(ax, good, x, name, hue)
         else:
             ax.text(0.5, 0.5, "no finite run", ha="center", va="center", transform=ax.transAxes)
+    if hue and any(ax.lines for ax in axes):
+        plots.legend_below(fig, axes, hue, 4)
     return fig
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -37,7 +36,7 @@ def staircase(frame: pd.DataFrame) -> Figure:
     plots.curves(axes[1], by_seed, "step", "relative", "seed", ylabel=KERNEL, log="y", legend=False)
     _critical(axes[1], frame)
     _label(axes)
-    _legend_below(fig, axes)
+    plots.legend_below(fig, axes)
     return fig
 
 
@@ -53,7 +52,7 @@ def two_numbers(runs: pd.DataFrame) -> Figure:
     axes[0].set_ylim(1e-6, 1e3)
     axes[1].set_ylim(0.05, 5)
     _label(axes)
-    _legend_below(fig, axes, r"rate in units of $1/\lambda$ at first")
+    plots.legend_below(fig, axes, r"rate in units of $1/\lambda$ at first")
     return fig
 
 
@@ -78,7 +77,7 @@ def by_hand(run: pd.DataFrame) -> Figure:
                 where = ((first + last) / 2, 1.02)
                 ax.text(*where, str(number), transform=ax.get_xaxis_transform(), ha="center", va="bottom")
     _label([one, two])
-    _legend_below(fig, [two])
+    plots.legend_below(fig, [two])
     return fig
 
 
@@ -109,7 +108,7 @@ def rows(runs: Mapping[str, pd.DataFrame], space: int) -> Figure:
         _parts(three, split(typical(frame), space))
         _fit_to_survivors(frame, {one: by_seed["loss"], two: by_seed["relative"]})
     _label(axes)
-    _legend_below(fig, axes)
+    plots.legend_below(fig, axes)
     return fig
 
 
@@ -145,18 +144,6 @@ def _critical(ax: Axes, frame: pd.DataFrame) -> None:
         ax.step(run["step"], 1 / run["ratio"], where="post", label=r"critical: $n/\eta$", **DOTTED)
 
 
-def _legend_below(fig: Figure, axes: Sequence[Axes], title: str | None = None) -> None:
-    """Name what all panels show once, below them, where it covers no data."""
-    named: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            named[label] = handle
-        if ax.get_legend() is not None:
-            ax.get_legend().remove()
-    with plots.style():
-        fig.legend(named.values(), named, title=title, loc="outside lower center", ncols=min(len(named), 9))
-
-
 def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw per run the critical rate of every batch beside the rate in use, and the loss (first seed; Figure 4.6a)."""
     words = ("critical rate of each batch", "loss")
@@ -170,7 +157,7 @@ def thresholds(runs: Mapping[str, pd.DataFrame]) -> Figure:
         left.set_ylim(bottom=0)
         plots.curves(right, one, "step", "loss", log="y")
     _label(axes)
-    _legend_below(fig, axes)
+    plots.legend_below(fig, axes)
     return fig
 
 
@@ -193,7 +180,7 @@ def survival(frame: pd.DataFrame) -> Figure:
         ax.plot(gone["ratio"], [3.0] * len(gone), "x", color=plots.PALETTE[3], label="diverged")
         ax.axhline(0.1, label="counts as trained below", **DOTTED)
         _ticks(ax, [ratio for ratio in sorted(table["ratio"].unique()) if ratio != 6.5])  # its label would touch 8
-    _legend_below(fig, axes)
+    plots.legend_below(fig, axes)
     return fig
 
 
@@ -206,7 +193,7 @@ def by_width(frame: pd.DataFrame, column: str, ylabel: str) -> Figure:
     means = frame.groupby(["depth", "width"], as_index=False)[column].mean()
     plots.points(ax, means, "width", column, "depth", **look)
     _ticks(ax, sorted(frame["width"].unique()))
-    _legend_below(fig, [ax])
+    plots.legend_below(fig, [ax])
     return fig
 
 
@@ -232,7 +219,7 @@ def planted(run: pd.DataFrame) -> Figure:
     over = at["rate"] > at["critical"]
     for part, marker, label in ((at[over], "s", "planted, super-critical"), (at[~over], "o", "planted, sub-critical")):
         ax.plot(part["step"], part["loss"], marker, ms=5, color=plots.PALETTE[1 + (marker == "o")], label=label)
-    _legend_below(fig, [ax])
+    plots.legend_below(fig, [ax])
     return fig
 
 
@@ -260,7 +247,7 @@ def match(rates: pd.DataFrame) -> Figure:
             ax.plot(means, means.index, "|", ms=16, mew=2, color=plots.PALETTE[look[share]])
         ax.set_xlim(-0.03, 1.03)
         ax.set_ylim(rates["run"].nunique() - 0.5, -0.5)  # the first run on top
-    _legend_below(fig, axes)
+    plots.legend_below(fig, axes)
     return fig
 
 
@@ -289,7 +276,7 @@ def batches(norms: pd.DataFrame, trained: pd.DataFrame, sizes: Sequence[int]) ->
         _ticks(ax, sizes)
         ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     _label([left])
-    _legend_below(fig, [left])
+    plots.legend_below(fig, [left])
     return fig
 
 
@@ -311,7 +298,7 @@ def watcher(compared: Mapping[str, pd.DataFrame], answers: Mapping[str, Mapping]
         seeds = [answers[name]["best"]] * len(watched)
         ax.plot(seeds, watched, "^", ms=4, color=plots.PALETTE[2], label="watcher, each seed")
         _ticks(ax, sorted(constant["ratio"].unique()))
-    _legend_below(fig, axes)
+    plots.legend_below(fig, axes)
     return fig
 
 

@@ -59,8 +59,7 @@ def regression(found: pd.DataFrame, samples: pd.DataFrame) -> Figure:
         ax.plot(samples["angle"], samples["value"], "o", color="0.15", ms=4, label="samples", zorder=5)
         _radians(ax, 2 * math.pi)
     axes[0].set_ylabel("prediction")
-    with plots.style():
-        axes[-1].legend()
+    plots.legend_below(fig, axes)
     return fig
 
 
