@@ -83,7 +83,8 @@ def staircase(ch: Any, frame: pd.DataFrame, size: Any) -> None:
         figures.staircase(drawn),
         caption=f"Gradient descent at {schedule(list(zip(size.times, size.ratios, strict=True)))}. {said} Dotted: the "
         "norm at which the rate is critical.",
-        alt="Left: training loss against the step, a peak at each raise. Right: norm of the kernel, down a staircase.",
+        alt="Left: training loss against the step, a peak after nearly every raise. Right: norm of the kernel, down a "
+        "staircase.",
         data=drawn,
     )
     last = drawn.groupby("seed").tail(1)
@@ -215,15 +216,16 @@ def match(ch: Any, tables: Mapping[str, pd.DataFrame], printed: Mapping[str, str
     """
     rates = pd.concat([table.assign(run=name) for name, table in tables.items()], ignore_index=True)
     counts = rates.groupby("run", sort=False)["seed"].nunique()
+    most = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
     ch.figure(
         "match",
         figures.match(rates),
         caption="Table 4.2 with its base rate and the excursion view, one point per seed. Printed match rates: "
-        f"{', '.join(f'{net} {rate} %' for net, rate in printed.items())}. Seeds: {counts.min()} to {counts.max()}.",
+        f"{', '.join(f'{net} {rate} %' for net, rate in printed.items())}. Seeds: {most}.",
         alt="For each run the match rate, the base rate and the excursion share of every seed as points from 0 to 1.",
         data=rates,
     )
-    _archived(ch, "match", figures.match, "CIFAR-10 and the rank-2 task, width 1024; CNN with 128 channels.")
+    _archived(ch, "match", figures.match, "CIFAR-10 and the rank-2 task, width 1024; CNN with 32 channels.")
 
 
 def diagonal(ch: Any, gaps: Mapping[str, pd.DataFrame], sizes: Mapping[str, Any]) -> None:
@@ -303,7 +305,7 @@ def gallery(ch: Any, more: Mapping[str, pd.DataFrame]) -> None:
             said = f"{says}: {schedule(list(zip(size.times, size.ratios, strict=True)))}."
         run(ch, name, more[name], size, said, space, experiment)
     small = {"CNN": "sgd-cnn", "WRN": "sgd-wrn", "ViT": "sgd-vit"}
-    says = "Figures 4.7b to d and C.8 with small networks."
+    says = "Figures 4.7b to d and C.8 with other networks."
     nets(
         ch,
         "sgd-nets",

@@ -166,9 +166,10 @@ def curves(seeds: Sequence[int], size: SimpleNamespace, lam: float = 1.0, theta:
 def caption(sizes: Sequence[SimpleNamespace]) -> str:
     """Return what the figure of Figures 6 to 8 draws."""
     shown = "; ".join(f"$p={size.p}$, dim $={size.dim}$" for size in sizes)
+    seeds = ", ".join(f"{size.seeds}" for size in sizes)
     return (
         f"As Figures 6 to 8 of the source: {shown}. Top: share of the drop of the loss still to come; bottom: $S$ over "
-        f"its last value. Mean of {sizes[0].draws} starts, then mean and range over {sizes[0].seeds} seeds."
+        f"its last value. Mean of {sizes[0].draws} starts, then mean and range over {seeds} seeds."
     )
 
 
