@@ -185,3 +185,18 @@ def test_everything_is_unfolded_for_print_and_folded_again_after_it(site, browse
         assert visit.page.evaluate(shut) == 0
         visit.page.evaluate("() => dispatchEvent(new Event('afterprint'))")
         assert visit.page.evaluate(shut) == before
+
+
+def test_print_cuts_no_code_and_leaves_folded_code_out(site, browser):
+    with Visit(browser, site, "chapters/ntk/ntk.html") as visit:
+        page = visit.page
+        page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 700, "height": 1000})
+        cut = "() => [...document.querySelectorAll('.bd-article pre')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+        assert page.locator(".bd-article pre").count() > 10 and page.evaluate(cut) == 0
+        assert page.locator("details.hide.above-input").count() > 3
+        assert not page.locator("details.hide.above-input").first.is_visible()
+        assert page.locator("details.claim table").first.is_visible()
+        faded = "() => getComputedStyle(document.querySelector('details.claim > *:not(summary)')).animationName"
+        assert page.evaluate(faded) == "none"
