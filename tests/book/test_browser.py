@@ -193,7 +193,8 @@ def test_print_cuts_no_code_and_leaves_folded_code_out(site, browser):
         page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
         page.emulate_media(media="print")
         page.set_viewport_size({"width": 700, "height": 1000})
-        cut = "() => [...document.querySelectorAll('.bd-article pre')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+        cut = """() => [...document.querySelectorAll('.bd-article pre')]
+            .filter((e) => e.scrollWidth > e.clientWidth + 1).length"""
         assert page.locator(".bd-article pre").count() > 10 and page.evaluate(cut) == 0
         assert page.locator("details.hide.above-input").count() > 3
         assert not page.locator("details.hide.above-input").first.is_visible()
