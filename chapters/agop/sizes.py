@@ -193,13 +193,15 @@ class ImageGd(Images, Steps):
     pass
 
 
-class ConvGd(ImageGd):
+class ConvGd(ImageGd, Relative):
     net: Literal["cnn"] = "cnn"
 
 
-class TenClasses(Experiment):
-    images: Literal["svhn"] = "svhn"
-    seeds: Literal[0] = Field(0, description="is not run")
+class ManyClasses(ImageSgd):
+    net: Literal["myrtle5"] = "myrtle5"
+    classes: list[NonNegativeInt] = Field(min_length=3, description="one output each, labels 0 and 1")
+    subset: Scale[int] = Field(gt=0, description="training images on which n / ||K(0)|| is taken")
+    patience: float = Field(gt=1, description="ends where the best validation error is older than this times its step")
 
 
 class Faces(Experiment):
@@ -253,7 +255,7 @@ SIZES = {
     "usps-gd": ImageGd,
     "fmnist-gd": ImageGd,
     "svhn2": ConvGd,
-    "svhn": TenClasses,
+    "svhn": ManyClasses,
     "celeba": Faces,
     "quadratic": Quadratic,
     "penalty": Penalty,

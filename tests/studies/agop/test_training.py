@@ -170,3 +170,28 @@ def test_a_traced_network_does_what_the_written_out_one_does(size, task):
     assert torch.allclose(net(X), traced(X), atol=1e-12)
     assert traced.critical(X) == pytest.approx(net.critical(X), rel=1e-3)
     assert torch.allclose(net.agop(X), traced.agop(X), atol=1e-12)
+
+
+def test_many_classes_train_and_are_counted_as_their_definitions_say(size):
+    rng = torch.Generator().manual_seed(0)
+    X, labels = torch.randn(12, 16, generator=rng, dtype=torch.float64), torch.arange(12) % 3
+    y = torch.nn.functional.one_hot(labels, 3).double()
+    task = training.Task(X, y, X, y, X, y, torch.eye(16, dtype=torch.float64), True)
+    net, plain = (conv.myrtle(1, task, size.changed(width=3, subset=5), torch.float64) for _ in range(2))
+    jacobian = torch.func.jacrev(
+        lambda values: torch.func.functional_call(plain.model, values, (X[:5].unflatten(1, (1, 4, 4)),))
+    )(dict(plain.model.named_parameters()))
+    J = torch.cat([part.flatten(2).flatten(0, 1) for part in jacobian.values()], 1).detach()
+    assert net.critical(X) == pytest.approx(5 / float(torch.linalg.matrix_norm(J, 2)) ** 2)
+
+    run = training.sgd(net, task, 0.1, 12, 0, steps=4, stop=0.0, optimizer="SGD")
+    values = list(plain.model.parameters())
+    for _ in range(4):
+        with torch.enable_grad():
+            loss = (plain.model(X.unflatten(1, (1, 4, 4))) - y).square().sum(1).mean()
+        for value, gradient in zip(values, torch.autograd.grad(loss, values), strict=True):
+            value.data -= 0.1 * gradient
+    assert torch.allclose(net(X), plain(X), atol=1e-12) and run.step == 4
+    assert training.risk(net, X, y) == pytest.approx(float((plain(X) - y).square().sum(1).mean()))
+    right = sum(int(row.argmax()) == int(label) for row, label in zip(plain(X), labels, strict=True))
+    assert training.risk(net, X, y, True) == pytest.approx(1 - right / 12)

@@ -25,7 +25,7 @@ NUMBERS = ["validation", "test", "alignment", "other", "super", "steps", "best_s
 def over_batches(
     seeds: Sequence[int], size: Any, dtype: torch.dtype, *, divisor: float = 2.0, lr: float | None = None,
     law: str = "none", scale: float = 1.0, batches: Sequence[int] | None = None, patience: float = math.inf,
-    task: Any = tasks.synthetic,
+    task: Any = tasks.synthetic, make: Any = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Train at every batch size, at one rate for all of them, until the training loss is below `stop`.
 
@@ -41,6 +41,7 @@ def over_batches(
         batches: in place of size.batches.
         patience: as in `training.sgd`.
         task: function (seed, size, dtype, scale) -> Task.
+        make: function (seed, task, size, dtype) -> network of `conv`, whose steps are not counted (super is NaN).
 
     Returns:
         One row per seed and batch: `NUMBERS` (the first four at the best validation loss), lr, critical (n / ||K(0)||),
@@ -54,7 +55,11 @@ def over_batches(
             whole = batch >= len(found.y)
             if whole and number >= size.gd:
                 continue
-            net = network(seed, found.X.shape[1], size, dtype, law=law)
+            net = (
+                network(seed, found.X.shape[1], size, dtype, law=law)
+                if make is None
+                else make(seed, found, size, dtype)
+            )
             critical = net.critical(found.X)
             rate = critical / divisor if lr is None else lr
             about = {"seed": seed, "batch": batch, "lr": rate, "critical": critical}
@@ -63,9 +68,9 @@ def over_batches(
             steps = size.gd_steps if whole else size.steps * (len(found.y) // batch)
             run = training.sgd(
                 net, found, rate, batch, seed, steps=steps, stop=size.stop, every=size.every if whole else 0,
-                patience=patience,
+                patience=patience, optimizer=None if make is None else "SGD",
             )  # fmt: skip
-            rows.append(about | training.result(run, net, found))
+            rows.append(about | training.result(run, net, found) | ({} if make is None else {"super": math.nan}))
             curves.append(
                 pd.DataFrame(_thin(run), columns=["step", "train", "validation"]).assign(seed=seed, batch=batch)
             )

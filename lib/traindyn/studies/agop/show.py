@@ -113,9 +113,12 @@ def of_sets(runs: Mapping[str, tuple[pd.DataFrame, Sequence[pd.DataFrame]]]) -> 
     return [part for name, (_, found) in runs.items() for part in suffixed(found, f"_{name}")]
 
 
-def image_sgd(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+def image_sgd(
+    seeds: Sequence[int], size: Any, dtype: torch.dtype, make: Any = None, patience: float = np.inf
+) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """Train on images over batch sizes; return the rows, and `sgd.trends` with the first and the second reference."""
-    found, _ = sgd.over_batches(seeds, size, dtype, divisor=size.divisor, task=images.task)
+    options = {"divisor": size.divisor, "task": images.task, "make": make, "patience": patience}
+    found, _ = sgd.over_batches(seeds, size, dtype, **options)
     other = found.assign(alignment=found["other"])
     k = len(size.batches)
     return found, [
@@ -125,18 +128,30 @@ def image_sgd(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.D
     ]
 
 
+def many_classes(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """Return `image_sgd` of a Myrtle-5 with one output per class."""
+    return image_sgd(seeds, size, dtype, conv.myrtle, size.patience)
+
+
 def image_gd(
-    seeds: Sequence[int], size: Any, dtype: torch.dtype, make: Any = None
+    seeds: Sequence[int], size: Any, dtype: torch.dtype, make: Any = None, relative: bool = False
 ) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """Train on images with raised rates; return the rows, and per seed `ladders.trends` with both references."""
-    found, _, _ = ladders.ladder(seeds, size, dtype, task=images.task, make=make)
+    found, _, _ = ladders.ladder(seeds, size, dtype, task=images.task, make=make, relative=relative)
     other = ladders.trends(found.assign(alignment=found["other"]))
     return found, [ladders.trends(found), other[["with_alignment", "gain_alignment"]].add_suffix("_other")]
 
 
 def conv_gd(seeds: Sequence[int], size: Any, dtype: torch.dtype) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """Return `image_gd` of a convolutional network."""
-    return image_gd(seeds, size, dtype, conv.network)
+    """Return `image_gd` of a convolutional network, at the printed rates and (suffix _relative) in units of n / ||K||.
+
+    Returns:
+        The rows with a column `task`; the tables of both.
+    """
+    printed, tables = image_gd(seeds, size, dtype, conv.network)
+    relative, others = image_gd(seeds, size, dtype, conv.network, relative=True)
+    rows = joined([printed.assign(task="printed rates"), relative.assign(task="in units of n/|K|")])
+    return rows, [*tables, *suffixed(others, "_relative")]
 
 
 def schedules(

@@ -32,15 +32,22 @@ class Task(NamedTuple):
     X_test: Tensor
     y_test: Tensor
     G: Tensor
-    classify: bool = False  # the error of signs is read, in place of the loss
+    classify: bool = False  # the error of signs or classes is read, in place of the loss
     other: Tensor | None = None  # a second matrix to compare with
 
 
 def risk(net: Relu, X: Tensor, y: Tensor, classify: bool = False) -> float:
-    """Return the mean square loss, or the share of wrong signs."""
+    """Return the mean square loss (summed over outputs), or the share of wrong signs or classes."""
     out = net(X)
-    wrong = (out.sign() != y.sign()).double() if classify else (out - y).double().square()
-    return float(wrong.mean())
+    if classify:
+        return float(wrong(out, y).double().mean())
+    errors = (out - y).double().square()
+    return float((errors if out.dim() == 1 else errors.sum(1)).mean())
+
+
+def wrong(out: Tensor, y: Tensor) -> Tensor:
+    """Return whether signs (n,), or the largest of several outputs (n, classes), are not those of y."""
+    return out.sign() != y.sign() if out.dim() == 1 else out.argmax(1) != y.argmax(1)
 
 
 @dataclass
