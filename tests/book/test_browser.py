@@ -73,6 +73,7 @@ class Visit:
     def __init__(self, browser, site, name, viewport=DESK, scheme="light"):
         self.requests, self.said = [], []
         self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        self.context.set_default_timeout(180_000)  # of milliseconds: a loaded machine typesets formulas slowly
         self.context.route("**/*", self._route)
         self.page = self.context.new_page()
         self.page.on("console", lambda message: self.said.append(message) if message.type != "log" else None)
