@@ -99,7 +99,7 @@ def test_formulas_images_console_and_network(site, browser, name):
     with Visit(browser, site, name) as visit:
         page = visit.page
         page.evaluate("() => window.scrollTo(0, document.body.scrollHeight)")  # lazy images load
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function("() => [...document.images].every((image) => image.complete)")
         bare = page.evaluate(
             """() => [...document.querySelectorAll('.math')]
               .filter((e) => !e.querySelector('mjx-container')).map((e) => e.outerHTML)"""
