@@ -200,6 +200,7 @@ class ConvGd(ImageGd, Relative):
 class ManyClasses(ImageSgd):
     net: Literal["myrtle5"] = "myrtle5"
     classes: list[NonNegativeInt] = Field(min_length=3, description="one output each, labels 0 and 1")
+    flip: float = Field(ge=0, le=0, description="labels of many classes are not turned over")
     subset: Scale[int] = Field(gt=0, description="training images on which n / ||K(0)|| is taken")
     patience: float = Field(gt=1, description="ends where the best validation error is older than this times its step")
 

@@ -243,7 +243,11 @@ def told(sizes: Mapping[str, Any]) -> str:
     names = experiments(f"{name}: {size.data}" for name, size in sizes.items())
     parts = []
     for label, size in zip(names.values(), sizes.values(), strict=True):
+        kind = {"fc": "two layers", "cnn": "convolution", "deep": "three layers"}[size.net]
         batch = f", batches of {size.batch}" if size.batch else ""
         what = f"classes {size.classes}" if size.classes else "all classes"
-        parts.append(f"*{label}*, {what}, {size.n} samples, width {size.width}{batch}, {size.steps} steps")
+        parts.append(
+            f"*{label}*: {what}, {size.n} samples, {kind} of width {size.width}, {size.activation}{batch}, "
+            f"{size.steps} steps"
+        )
     return "; ".join(parts) + "."
