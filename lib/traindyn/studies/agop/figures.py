@@ -15,7 +15,7 @@ from traindyn.studies.agop.theory import largest_entry
 
 PAIR = {"test": "test loss", "alignment": "AGOP alignment"}
 ERROR = {"test": "test error", "alignment": "AGOP alignment"}
-SETS = {"usps": "USPS", "fmnist": "Fashion-MNIST"}
+SETS = {"usps": "USPS", "fmnist": "Fashion-MNIST", "fashion_mnist": "Fashion-MNIST", "svhn_test_part": "SVHN"}
 KINDS = plots.looks(["none", "decay", "trace", "root"])
 MODELS = plots.looks(["network", "quadratic model"])
 
